@@ -18,6 +18,7 @@ mod unknown;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -31,6 +32,7 @@ use crate::http::client_address::Proxies;
 use crate::http::host::{ServerHosts, host_name};
 use crate::http::{cors, limits};
 use crate::pg::rules::Fairness;
+use crate::service::overview::Setting;
 
 pub use self::environment::{ServerVariables, server_variables, tenant_admin_password, token_file};
 pub use self::keys::KEYS;
@@ -100,6 +102,8 @@ pub struct Settings {
     pub log: Log,
     /// The sections of an application.
     pub own: OwnValues,
+    /// Every setting as it was given, without secrets.
+    pub in_force: Arc<[Setting]>,
 }
 
 /// The settings on the command line, which take precedence over all others.
@@ -194,7 +198,7 @@ impl Settings {
             }
         }
         let merged = builder.build().map_err(|error| fail(error.to_string()))?;
-        let mut reader = Reader { merged, problems };
+        let mut reader = Reader::new(merged, problems);
         let settings = Self::read(&mut reader);
         match (settings, reader.problems.is_empty()) {
             (Some(settings), true) => Ok(settings),
@@ -324,7 +328,7 @@ impl Settings {
             root_token_file: r.text("root_token_file").map(PathBuf::from),
             root_token_previous: r.secret("root_token_previous"),
             secret_key: r.long_secret("secret_key", SECRET_MIN),
-            root_token_command: r.text("root_token_command"),
+            root_token_command: r.hidden_text("root_token_command"),
             admin,
             default_owner,
             tenant_migrations: r.text("tenant_migrations").map(PathBuf::from),
@@ -344,6 +348,7 @@ impl Settings {
             fleet,
             log,
             own: OwnValues::of(&r.merged),
+            in_force: r.listing(),
         })
     }
 

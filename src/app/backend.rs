@@ -274,6 +274,7 @@ impl Backend {
             control_plane_version: public_set.version(),
             migrations_folder: settings.tenant_migrations.clone(),
             own_migrations: options.tenant_migrations.clone(),
+            settings: Arc::clone(&settings.in_force),
         };
         let parts = Parts {
             hasher,

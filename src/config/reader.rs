@@ -1,28 +1,49 @@
 //! Reads values by their keys, each into its type, and collects the problems. Must not know: which settings exist.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use strum::VariantNames;
 
+use super::keys::KEYS;
 use super::secret_file;
 use super::unknown::variable_of;
 use crate::http::limits::Limit;
+use crate::service::overview::Setting;
 
 /// Reads values and collects their problems.
 pub(super) struct Reader {
     pub(super) merged: config::Config,
     pub(super) problems: Vec<String>,
+    /// The keys whose values are not shown.
+    pub(super) hidden: Vec<&'static str>,
 }
 
 impl Reader {
+    /// Reads values from these sources; `problems` are those that were found before.
+    pub(super) fn new(merged: config::Config, problems: Vec<String>) -> Self {
+        Self { merged, problems, hidden: Vec::new() }
+    }
+
+    /// Returns every setting as it was given, except the values of those that were read as secrets.
+    pub(super) fn listing(&self) -> Arc<[Setting]> {
+        let settings = KEYS.iter().map(|(key, default, meaning)| {
+            let (value, is_secret) = (self.text(key), self.hidden.contains(key));
+            let is_hidden = is_secret && value.is_some();
+            Setting { key, value: value.filter(|_| !is_hidden), is_hidden, default, meaning }
+        });
+        settings.collect()
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<String> {
         self.merged.get_string(key).ok().filter(|text| !text.is_empty())
     }
 
     /// Reads a secret: the value itself, or the text of the file that the setting with the suffix `_file` names.
-    pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.hidden.push(key);
         let file_key = format!("{key}_file");
         let (given, file) = (self.text(key), self.text(&file_key));
         match (given, file) {
@@ -38,13 +59,19 @@ impl Reader {
     }
 
     /// Reads a secret of at least `min` characters.
-    pub(super) fn long_secret(&mut self, key: &str, min: usize) -> Option<SecretString> {
+    pub(super) fn long_secret(&mut self, key: &'static str, min: usize) -> Option<SecretString> {
         let secret = self.secret(key)?;
         if secret.expose_secret().chars().count() < min {
             self.problems.push(format!("{key}: must have at least {min} characters"));
             return None;
         }
         Some(secret)
+    }
+
+    /// Reads a text that may hold a secret.
+    pub(super) fn hidden_text(&mut self, key: &'static str) -> Option<String> {
+        self.hidden.push(key);
+        self.text(key)
     }
 
     pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {
@@ -120,8 +147,12 @@ impl Reader {
     }
 
     /// Reads the address of a collector of spans, which a program without the feature cannot export to.
-    pub(super) fn collector(&mut self, key: &str) -> Option<String> {
+    pub(super) fn collector(&mut self, key: &'static str) -> Option<String> {
         let address = self.text(key)?;
+        // A name and a password may be in it.
+        if address.contains('@') {
+            self.hidden.push(key);
+        }
         let problem = if !cfg!(feature = "otlp") {
             "this program was built without the feature otlp".to_owned()
         } else if url::Url::parse(&address).is_ok_and(|url| url.scheme() == "http") {

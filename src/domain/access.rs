@@ -56,6 +56,8 @@ pub enum Permission {
     MigrateFleet,
     /// Watch migrations over all tenants, read examinations, and see the capacity of the server.
     ViewFleet,
+    /// See the settings of the server, except its secrets.
+    ViewSettings,
     /// List and rotate the keys that sign access tokens.
     ManageSigningKeys,
     /// Read the audit events.
@@ -105,6 +107,7 @@ impl Permission {
             | Self::DeleteTenant
             | Self::ImportTenant
             | Self::MigrateFleet
+            | Self::ViewSettings
             | Self::ManageSigningKeys
             | Self::CrossTenant => Role::SuperAdmin,
         }

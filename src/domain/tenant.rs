@@ -69,6 +69,10 @@ pub struct TenantRecord {
     pub purge_started_at: Option<OffsetDateTime>,
     /// When it ends and is purged, if it was made with an end.
     pub expires_at: Option<OffsetDateTime>,
+    /// The highest version of the migrations that its schema has.
+    pub migrations_version: i32,
+    /// The digest of these migrations.
+    pub migrations_fingerprint: String,
 }
 
 /// A move of a tenant's status.
@@ -150,6 +154,8 @@ mod tests {
             restore_to,
             purge_started_at: None,
             expires_at: None,
+            migrations_version: 1,
+            migrations_fingerprint: "one".to_owned(),
         };
         for (status, restore_to, step, after) in [
             (Active, None, Suspend, Ok(Suspended)),

@@ -16,7 +16,7 @@ const AT_ONCE: u16 = 1000;
 
 /// The first line of a CSV.
 pub(super) const HEADINGS: &str =
-    "id,created_at,actor,actor_name,action,tenant_id,request_id,details\r\n";
+    "id,created_at,actor,actor_name,action,tenant_id,tenant_slug,request_id,details\r\n";
 
 /// Writes events as lines of CSV (RFC 4180).
 pub(super) fn csv_lines(entries: Vec<Entry>) -> String {
@@ -29,6 +29,7 @@ pub(super) fn csv_lines(entries: Vec<Entry>) -> String {
             entry.actor_name.unwrap_or_default(),
             entry.action,
             entry.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+            entry.tenant_slug.unwrap_or_default(),
             entry.request_id,
             entry.details.to_string(),
         ];

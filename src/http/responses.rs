@@ -25,7 +25,8 @@ macro_rules! required {
 
 required! {
     CreateTenant, UpdateTenant, DeleteTenant, ViewTenants, ViewUsers, ResetUserPassword,
-    ManageApiKeys, ManageMembers, MigrateFleet, ViewFleet, ManageSigningKeys, ViewAudit,
+    ManageApiKeys, ManageMembers, MigrateFleet, ViewFleet, ViewSettings, ManageSigningKeys,
+    ViewAudit,
 }
 
 /// Returns the description of a 403.

@@ -24,11 +24,12 @@ use super::sealing::Sealing;
 use super::tenants::active_part;
 use crate::auth::CallContext;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::names::{ExternalId, Slug, TenantId};
+use crate::domain::names::{Email, ExternalId, Slug, TenantId};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{AuditAction, Permission};
 use crate::pg::control::audit_chain::{self, Head};
 use crate::pg::control::audit_events::{self, Event};
+use crate::pg::control::users;
 use crate::pg::{Db, During, PublicTx};
 use crate::telemetry::Metrics;
 
@@ -82,7 +83,8 @@ impl Audit {
     }
 
     /// Returns a page of the events that the caller may view, newest first. For the admin of some tenants these are
-    /// the events of those tenants. What this process has refused is written first, so that it is in the list.
+    /// the events of those tenants. What this process has refused is written first, so that it is in the list. The
+    /// filter may name a user by their e-mail address.
     ///
     /// # Errors
     /// Those of the rights check; [`Noun::Tenant`] not found where the filter names a tenant that the caller may
@@ -103,6 +105,7 @@ impl Audit {
         if filter.tenant.is_some_and(|tenant| !reach.covers(tenant)) {
             return Err(Error::NotFound(Noun::Tenant));
         }
+        let filter = &with_user(&tx, filter).await?;
         let rows = audit_chain::list(&tx, reach.limits(), filter, window).await?;
         Ok(Page::cut(rows, window, |entry| Cursor { at: entry.at, id: entry.id }))
     }
@@ -245,6 +248,18 @@ impl Audit {
         self.sealing.moved_to(head.position);
         Ok(links.len())
     }
+}
+
+/// Returns the filter with the actor as events name it, where it has the e-mail address of a user.
+async fn with_user(tx: &PublicTx, filter: &Filter) -> Result<Filter> {
+    let mut filter = filter.clone();
+    let address = filter.actor.as_deref().filter(|actor| actor.contains('@'));
+    if let Some(email) = address.and_then(|address| Email::parse(address).ok())
+        && let Some(user) = users::find_id_by_email(tx, &email).await?
+    {
+        filter.actor = Some(format!("user:{user}"));
+    }
+    Ok(filter)
 }
 
 /// Returns the head after `link`, if `link` is the event that was sealed after `before`.

@@ -51,6 +51,23 @@ pub struct Process {
     pub migrations_folder: Option<PathBuf>,
     /// The tenant migrations of the application, where no folder is named.
     pub own_migrations: Option<OwnMigrations>,
+    /// Its settings.
+    pub settings: Arc<[Setting]>,
+}
+
+/// A setting of the server.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Its key in the file.
+    pub key: &'static str,
+    /// Its value; `None` if there is none, and for a secret.
+    pub value: Option<String>,
+    /// Whether its value is a secret, which is not shown.
+    pub is_hidden: bool,
+    /// Its default; empty if there is none.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
 }
 
 /// The state of the whole installation.
@@ -189,6 +206,24 @@ impl Overview {
     ) -> Result<(Process, Measurements)> {
         ctx.require(Permission::ViewFleet)?;
         Ok((self.process.clone(), metrics.measurements()))
+    }
+
+    /// Returns the settings of this server, without its secrets and without those of an application.
+    ///
+    /// # Errors
+    /// Those of the rights check.
+    pub fn settings(&self, ctx: &CallContext) -> Result<Arc<[Setting]>> {
+        ctx.require(Permission::ViewSettings)?;
+        Ok(Arc::clone(&self.process.settings))
+    }
+
+    /// Returns the version and the fingerprint of this program's tenant migrations.
+    ///
+    /// # Errors
+    /// Those of the rights check.
+    pub fn own_set(&self, ctx: &CallContext) -> Result<(i32, &str)> {
+        ctx.reach(Permission::ViewTenants)?;
+        Ok((self.set.version(), self.set.fingerprint()))
     }
 
     /// Returns what the schema of a tenant holds, and the migrations that it lacks.

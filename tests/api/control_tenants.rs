@@ -176,6 +176,8 @@ async fn a_tenant_is_read_by_id_and_by_slug_with_its_revision() {
             "created_at",
             "external_id",
             "id",
+            "migrations_fingerprint",
+            "migrations_version",
             "name",
             "purge_after",
             "revision",

@@ -141,6 +141,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("GET", "/control/v1/migration-set", Permission::ViewFleet),
     ("GET", "/control/v1/summary", Permission::ViewFleet),
     ("GET", "/control/v1/server", Permission::ViewFleet),
+    ("GET", "/control/v1/settings", Permission::ViewSettings),
     ("GET", "/control/v1/measurements", Permission::ViewFleet),
     ("GET", "/control/v1/capacity", Permission::ViewFleet),
     ("GET", "/control/v1/vacancies", Permission::ViewFleet),

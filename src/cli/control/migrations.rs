@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use crate::domain::error::{Error, Noun};
 use crate::domain::operation::{PauseReason, Then, WorkState};
 use crate::domain::page::Window;
-use crate::service::fleet::{Behind, MigrationRequest, Plan, Record};
+use crate::service::fleet::{Behind, MigrationRequest, Plan, Record, WorkFilter};
 
 /// Tenants that a summary names.
 const NAMED: u16 = 20;
@@ -256,7 +256,8 @@ pub(in crate::cli) async fn failed_in(
 ) -> Result<(Vec<String>, bool), Failure> {
     let window = Window { after: None, limit: NAMED };
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let failed = fleet.tenants(&ctx, id, Some(WorkState::Failed), None, &window).await?;
+    let filter = WorkFilter { state: Some(WorkState::Failed), ..WorkFilter::default() };
+    let failed = fleet.tenants(&ctx, id, &filter, &window).await?;
     let slugs = failed.rows.iter().map(|work| work.slug.as_str().to_owned()).collect();
     Ok((slugs, failed.next.is_some()))
 }

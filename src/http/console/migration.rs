@@ -14,13 +14,16 @@ use crate::domain::error::Noun;
 use crate::domain::operation::{OperationKind, OperationState, PauseReason, WorkState};
 use crate::domain::page::Window;
 use crate::domain::rule::Rule;
-use crate::service::fleet::{Record, Work};
+use crate::service::fleet::{Record, Work, WorkFilter, WorkOrder};
 
 /// The part of the page that changes by itself.
 const LIVE: &str = "live";
 
 /// How many failures are shown above the list of all tenants.
 const FAILURES: u16 = 20;
+
+/// How many of the slowest tenants are shown.
+const SLOWEST: u16 = 5;
 
 #[derive(Template)]
 #[template(path = "migration.html", blocks = ["live"])]
@@ -39,6 +42,8 @@ struct MigrationPage {
     retry: Button,
     may_migrate: bool,
     failures: Vec<Work>,
+    /// Those that took longest, once it is over.
+    slowest: Vec<Work>,
     chips: Vec<Chip>,
     rows: Vec<Work>,
     q: String,
@@ -63,9 +68,20 @@ pub(super) async fn read(call: &Call) -> Answer {
     let window = query.finish(Some(window))?;
     let fleet = &call.services().fleet;
     let record = fleet.read(&call.ctx, id).await?;
-    let page = fleet.tenants(&call.ctx, id, state, q.as_deref(), &window).await?;
-    let failed = Window { after: None, limit: FAILURES };
-    let failures = fleet.tenants(&call.ctx, id, Some(WorkState::Failed), None, &failed).await?.rows;
+    let filter = WorkFilter { state, q: q.clone(), order: WorkOrder::Id };
+    let page = fleet.tenants(&call.ctx, id, &filter, &window).await?;
+    let failed = WorkFilter { state: Some(WorkState::Failed), ..WorkFilter::default() };
+    let some = Window { after: None, limit: FAILURES };
+    let failures = fleet.tenants(&call.ctx, id, &failed, &some).await?.rows;
+    let slowest = if record.state.is_open() {
+        Vec::new()
+    } else {
+        let some = Window { after: None, limit: SLOWEST };
+        let slowest = WorkFilter { order: WorkOrder::Slowest, ..WorkFilter::default() };
+        let mut rows = fleet.tenants(&call.ctx, id, &slowest, &some).await?.rows;
+        rows.retain(|work| took_of(work).is_some());
+        rows
+    };
     let path = format!("/console/migrations/{id}");
     let list = List::of(call, &path, &["q", "state"]);
     let counts = record.counts;
@@ -98,6 +114,7 @@ pub(super) async fn read(call: &Call) -> Answer {
         retry: retry(&record),
         may_migrate: call.may_everywhere(Permission::MigrateFleet),
         failures,
+        slowest,
         chips,
         rows: page.rows,
         state: state.map_or("", WorkState::as_str),
@@ -111,7 +128,11 @@ pub(super) async fn read(call: &Call) -> Answer {
     }
     let page = call.page(Area::Migrations, title);
     let page = page.api(format!("/control/v1/migrations/{id}")).api(alternate(call, id));
-    let page = if content.record.state.is_open() { page.changing() } else { page };
+    let page = if content.record.state.is_open() {
+        page.changing()
+    } else {
+        page.api(format!("/control/v1/migrations/{id}/tenants?order=-took&limit={SLOWEST}"))
+    };
     page.show(&content)
 }
 
@@ -232,8 +253,11 @@ fn duration(seconds: i64) -> String {
     }
 }
 
-/// How long a tenant took.
+/// How long a tenant took. What was skipped took no time.
 fn took_of(work: &Work) -> Option<String> {
+    if !matches!(work.state, WorkState::Done | WorkState::Failed) {
+        return None;
+    }
     let (begun, ended) = work.started_at.zip(work.ended_at)?;
     Some(format!("{:.2} s", (ended - begun).as_seconds_f64().max(0.0)))
 }

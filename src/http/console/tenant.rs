@@ -10,17 +10,30 @@ use super::frame::Area;
 use super::moves::{Choice, choices};
 use super::new_tenant::document;
 use super::one_tenant::{Tabs, api, expected, named, record};
+use super::page::fragment;
 use super::problem::Problem;
-use super::text::When;
+use super::text::{Count, When};
 use crate::domain::Permission;
-use crate::domain::error::{Error, Precondition};
+use crate::domain::error::{Error, Noun, Precondition};
 use crate::domain::json::{Map, Value};
 use crate::domain::names::{Slug, TenantName};
 use crate::domain::tenant::TenantRecord;
+use crate::service::tenants::lifecycle::Footprint;
 use crate::service::tenants::registry::Changes;
 
+/// The part of the page that changes by itself while the tenant is purged.
+const PURGE: &str = "purge";
+
+/// What takes its place when the tenant is gone.
 #[derive(Template)]
-#[template(path = "tenant.html")]
+#[template(
+    source = r#"<section id="purge" class="panel wide"><p data-announce>The tenant is purged. <a href="/console/tenants">To the tenants</a></p></section>"#,
+    ext = "html"
+)]
+struct PurgedPart;
+
+#[derive(Template)]
+#[template(path = "tenant.html", blocks = ["purge"])]
 struct TenantPage<'a> {
     record: &'a TenantRecord,
     tabs: Tabs,
@@ -30,6 +43,8 @@ struct TenantPage<'a> {
     /// Whether another person has changed what the form changes, so that it shows both.
     is_stale: bool,
     settings: String,
+    /// What a purge that has begun has left.
+    left: Option<Footprint>,
 }
 
 #[derive(Template)]
@@ -44,15 +59,27 @@ struct SettingsPage<'a> {
     patch: Option<String>,
 }
 
-/// Shows the tenant.
+/// Shows the tenant. The part about a purge that has begun changes by itself, until the tenant is gone.
 pub(super) async fn read(call: &Call) -> Answer {
-    let record = record(call).await?;
+    let follows = call.fragment().as_deref() == Some(PURGE);
+    let record = match record(call).await {
+        Err(Error::NotFound(Noun::Tenant)) if follows => return fragment(call, &PurgedPart),
+        record => record?,
+    };
     let form = Form::showing([
         ("name", record.tenant.name.to_string()),
         ("slug", record.tenant.slug.to_string()),
     ]);
-    let content = content(call, &record, &form, false);
-    page(call, &record).show(&content)
+    let mut content = content(call, &record, &form, false);
+    if record.purge_started_at.is_none() {
+        return page(call, &record).show(&content);
+    }
+    let schema = call.services().overview.tenant_schema(&call.ctx, &named(call)?).await?;
+    content.left = Some(schema.footprint);
+    if follows {
+        return fragment(call, &content.as_purge());
+    }
+    page(call, &record).api(format!("{}/schema", api(&record))).changing().show(&content)
 }
 
 fn page<'a>(call: &'a Call, record: &TenantRecord) -> super::page::Page<'a> {
@@ -73,6 +100,7 @@ fn content<'a>(
         may_update: call.ctx.principal.may_in(Permission::UpdateTenant, record.tenant.id),
         is_stale,
         settings: pretty(record.settings.as_value()),
+        left: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The list of tenants.
 
+use std::cmp::Ordering;
+
 use askama::Template;
 use time::OffsetDateTime;
 
@@ -19,7 +21,7 @@ const HERE: &str = "/console/tenants";
 #[derive(Template)]
 #[template(path = "tenants.html")]
 struct TenantsPage {
-    rows: Vec<TenantRecord>,
+    rows: Vec<Row>,
     chips: Vec<Chip>,
     q: String,
     status: String,
@@ -29,6 +31,13 @@ struct TenantsPage {
     pages: Pages,
     may_create: bool,
     command: String,
+}
+
+/// A tenant in the list.
+struct Row {
+    record: TenantRecord,
+    /// How its migrations differ from those of this server; empty if they do not.
+    difference: &'static str,
 }
 
 /// Lists tenants, newest first.
@@ -47,12 +56,25 @@ pub(super) async fn list(call: &Call) -> Answer {
     };
     let window = query.finish(Some(window))?;
     let page = call.services().tenants.list_records(&call.ctx, &filter, &window).await?;
+    let (version, fingerprint) = call.services().overview.own_set(&call.ctx)?;
+    let row = |record: TenantRecord| {
+        let difference = if record.migrations_fingerprint == fingerprint {
+            ""
+        } else {
+            match record.migrations_version.cmp(&version) {
+                Ordering::Less => "behind",
+                Ordering::Equal => "other files",
+                Ordering::Greater => "ahead",
+            }
+        };
+        Row { record, difference }
+    };
     let list = List::of(call, HERE, &["q", "created_after", "created_before", "status"]);
     let content = TenantsPage {
         chips: list.chips("status", TenantStatus::WORDS),
         is_filtered: list.is_filtered(),
         pages: list.pages(&window, page.next),
-        rows: page.rows,
+        rows: page.rows.into_iter().map(row).collect(),
         q: call.parameter("q"),
         status: call.parameter("status"),
         after: call.parameter("created_after"),
@@ -60,7 +82,14 @@ pub(super) async fn list(call: &Call) -> Answer {
         may_create: call.may_everywhere(Permission::CreateTenant),
         command: "rowhouse tenant create --name 'Acme' --slug acme".to_owned(),
     };
-    call.page(Area::Tenants, "Tenants").api(alternate(call, &filter)).show(&content)
+    let page = call.page(Area::Tenants, "Tenants").api(alternate(call, &filter));
+    // What the version is compared with.
+    let page = if call.may_everywhere(Permission::ViewFleet) {
+        page.api("/control/v1/migration-set")
+    } else {
+        page
+    };
+    page.show(&content)
 }
 
 /// Returns the path of the same list in the control dialect.

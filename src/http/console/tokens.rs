@@ -145,7 +145,15 @@ const GROUPS: &[(&str, &[Permission])] = &[
             Permission::ManageSigningKeys,
         ],
     ),
-    ("Operations", &[Permission::ViewFleet, Permission::MigrateFleet, Permission::ViewAudit]),
+    (
+        "Operations",
+        &[
+            Permission::ViewFleet,
+            Permission::MigrateFleet,
+            Permission::ViewSettings,
+            Permission::ViewAudit,
+        ],
+    ),
     (
         "Data",
         &[

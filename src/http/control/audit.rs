@@ -40,6 +40,8 @@ pub(super) struct EventAnswer {
     action: String,
     /// The tenant concerned, which may no longer exist.
     tenant_id: Option<uuid::Uuid>,
+    /// The present slug of this tenant; null once it is purged.
+    tenant_slug: Option<String>,
     /// The request that caused the event.
     request_id: String,
     /// Details that depend on the action.
@@ -60,7 +62,7 @@ pub(super) struct EventList {
     params(
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
-        ("actor" = Option<String>, Query, description = "Only events of this actor"),
+        ("actor" = Option<String>, Query, description = "Only events of this actor, as events name it, or of the user with this e-mail address"),
         ("action" = Option<String>, Query, description = "Only events of this action"),
         ("tenant" = Option<uuid::Uuid>, Query, description = "Only events of the tenant with this id, which may no longer exist"),
         ("created_after" = Option<String>, Query, description = "Only events at this time or later", format = "date-time"),
@@ -223,6 +225,7 @@ impl From<Entry> for EventAnswer {
             actor_name: entry.actor_name,
             action: entry.action,
             tenant_id: entry.tenant.map(TenantId::uuid),
+            tenant_slug: entry.tenant_slug,
             request_id: entry.request_id,
             details: entry.details,
         }

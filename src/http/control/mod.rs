@@ -25,6 +25,7 @@ mod migrations;
 mod persons;
 mod problem;
 mod responses;
+mod settings;
 mod signing_keys;
 mod summary;
 mod tenants;
@@ -55,6 +56,7 @@ pub fn mount(routes: &mut Mount<'_>) {
     examinations::mount(routes);
     capacity::mount(routes);
     summary::mount(routes);
+    settings::mount(routes);
     measurements::mount(routes);
 }
 

@@ -81,6 +81,14 @@ pub(super) struct TenantAnswer {
     /// When the tenant ends and is purged; absent if it stays.
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     expires_at: Option<OffsetDateTime>,
+    /// When the purge of a deleted tenant began, which nothing takes back; absent before.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    purge_started_at: Option<OffsetDateTime>,
+    /// The highest version of the migrations that its schema has.
+    migrations_version: i32,
+    /// The digest of these migrations. The tenant is behind, ahead or different where it is not that of
+    /// `GET /control/v1/migration-set`.
+    migrations_fingerprint: String,
     /// What a PUT did: `created`, `changed` or `unchanged`; only in its response.
     #[schema(pattern = "^(created|changed|unchanged)$")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -405,6 +413,9 @@ impl From<TenantRecord> for TenantAnswer {
             updated_at: record.updated_at,
             purge_after: record.purge_after,
             expires_at: record.expires_at,
+            purge_started_at: record.purge_started_at,
+            migrations_version: record.migrations_version,
+            migrations_fingerprint: record.migrations_fingerprint,
             outcome: None,
             admin: None,
         }

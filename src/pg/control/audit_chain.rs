@@ -35,6 +35,8 @@ pub struct Entry {
     pub action: String,
     /// Tenant that was changed, if the action concerns one.
     pub tenant: Option<TenantId>,
+    /// Its present slug, if it is there.
+    pub tenant_slug: Option<String>,
     /// Id of the request.
     pub request_id: String,
     /// Further details.
@@ -103,12 +105,13 @@ pub async fn list(
     let rows = tx
         .query(
             "SELECT id, at, actor, action, tenant_id, request_id, details,
+                    (SELECT slug FROM tenants t WHERE t.id = e.tenant_id) AS tenant_slug,
                     CASE WHEN actor ~ '^user:[0-9a-f-]{36}$'
                          THEN (SELECT email FROM users u WHERE u.id = substr(actor, 6)::uuid)
                          WHEN actor ~ '^token:[0-9a-f-]{36}$'
                          THEN (SELECT name FROM tokens k WHERE k.id = substr(actor, 7)::uuid)
                     END AS actor_name
-               FROM audit_events
+               FROM audit_events e
               WHERE ($1::uuid[] IS NULL OR tenant_id = ANY ($1))
                 AND ($2::timestamptz IS NULL OR (at, id) < ($2, $3))
                 AND ($4::text IS NULL OR actor = $4)
@@ -148,6 +151,7 @@ impl From<&Row> for Entry {
             actor_name: row.get("actor_name"),
             action: row.get("action"),
             tenant: row.get("tenant_id"),
+            tenant_slug: row.get("tenant_slug"),
             request_id: row.get("request_id"),
             details: row.get("details"),
         }

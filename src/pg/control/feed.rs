@@ -68,7 +68,8 @@ pub async fn read(
              SELECT p.head, p.last,
                     (SELECT seal FROM audit_events WHERE position = p.last) AS last_seal,
                     (SELECT seal FROM audit_events WHERE position = $2) AS seal_before,
-                    e.position, e.seal, e.id, e.at, e.actor, NULL::text AS actor_name, e.action, e.tenant_id, e.request_id,
+                    e.position, e.seal, e.id, e.at, e.actor, NULL::text AS actor_name, e.action, e.tenant_id,
+                    NULL::text AS tenant_slug, e.request_id,
                     e.details
                FROM part p
                LEFT JOIN LATERAL (
@@ -107,7 +108,8 @@ pub async fn read(
 pub async fn find(tx: &PublicTx, id: Uuid) -> Result<Option<SealedEvent>> {
     let row = tx
         .query_opt(
-            "SELECT position, seal, id, at, actor, NULL::text AS actor_name, action, tenant_id, request_id, details
+            "SELECT position, seal, id, at, actor, NULL::text AS actor_name, action, tenant_id, NULL::text AS tenant_slug,
+                    request_id, details
                FROM audit_events
               WHERE id = $1",
             &[&id],

@@ -33,7 +33,8 @@ pub(in crate::pg) const COLUMNS: &str = "t.id, t.number, t.slug, t.name, t.org, 
 
 /// The columns that a [`TenantRecord`] has beside [`COLUMNS`].
 const RECORD_COLUMNS: &str = "t.contact_email, t.external_id, t.settings, t.revision, t.updated_at, \
-                              t.purge_after, t.restore_to, t.purge_started_at, t.expires_at";
+                              t.purge_after, t.restore_to, t.purge_started_at, t.expires_at, \
+                              t.migrations_version, t.migrations_fingerprint";
 
 /// Writes a new tenant's row.
 ///
@@ -391,6 +392,8 @@ fn record_from_row(row: &Row) -> Result<TenantRecord> {
         restore_to: row.get::<_, Option<&str>>("restore_to").map(status).transpose()?,
         purge_started_at: row.get("purge_started_at"),
         expires_at: row.get("expires_at"),
+        migrations_version: row.get("migrations_version"),
+        migrations_fingerprint: row.get("migrations_fingerprint"),
     })
 }
 

@@ -21,6 +21,7 @@ fn stored(action: AuditAction, details: Value) -> SealedEvent {
             actor_name: None,
             action: action.as_str().to_owned(),
             tenant: Some(TenantId::new(id)),
+            tenant_slug: None,
             request_id: "x".to_owned(),
             details,
         },

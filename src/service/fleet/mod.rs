@@ -58,5 +58,7 @@ pub use self::repair::{TenantRepair, in_json as change_in_json};
 pub(super) use self::request::resolve;
 pub use self::request::{Canary, MigrationRequest};
 pub use crate::migrations::repair::{Change, RepairRequest};
-pub use crate::pg::control::operation_tenants::{End, Work};
+pub use crate::pg::control::operation_tenants::{
+    End, Filter as WorkFilter, Order as WorkOrder, Work,
+};
 pub use crate::pg::control::operations::{Counts, Record};

@@ -5,9 +5,9 @@ use uuid::Uuid;
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
-use crate::domain::operation::{OperationKind, OperationState, WorkState};
+use crate::domain::operation::{OperationKind, OperationState};
 use crate::domain::page::{Cursor, Page, Window};
-use crate::pg::control::operation_tenants::{self, Work};
+use crate::pg::control::operation_tenants::{self, Filter as WorkFilter, Work};
 use crate::pg::control::operations::{self, Record};
 use crate::pg::error::During;
 use crate::service::fleet::commands::Fleet;
@@ -58,7 +58,7 @@ impl Fleet {
         Ok(Page::cut(rows, window, |record| Cursor { at: record.created_at, id: record.id }))
     }
 
-    /// Lists a page of an operation's tenants, or of those with the text `q` in the slug.
+    /// Lists a page of the tenants of an operation that match the filter.
     ///
     /// # Errors
     /// [`Noun::Operation`] not found.
@@ -66,14 +66,13 @@ impl Fleet {
         &self,
         ctx: &CallContext,
         id: Uuid,
-        state: Option<WorkState>,
-        q: Option<&str>,
+        filter: &WorkFilter,
         window: &Window,
     ) -> Result<Page<Work>> {
         ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("list tenants of an operation")?;
         let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
-        let rows = operation_tenants::list(&tx, id, state, q, window).await?;
+        let rows = operation_tenants::list(&tx, id, filter, window).await?;
         let at = record.created_at;
         Ok(Page::cut(rows, window, |work| Cursor { at, id: work.tenant.uuid() }))
     }

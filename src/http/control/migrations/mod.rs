@@ -27,7 +27,7 @@ use crate::http::control::responses::{
     Ended, Forbidden, InvalidBody, InvalidParameter, NoSuchMigration, Unexpected,
 };
 use crate::http::responses::{MigrateFleet, ViewFleet};
-use crate::service::fleet::Record;
+use crate::service::fleet::{Record, WorkFilter, WorkOrder};
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes
@@ -119,6 +119,7 @@ async fn read(call: Call) -> Answer {
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("q" = Option<String>, Query, description = "Only tenants whose slug contains this text, ignoring case"),
         ("state" = Option<WorkState>, Query, description = "Only tenants in this state"),
+        ("order" = Option<String>, Query, description = "tenant_id (the default) or -took (those whose last attempt took longest first)", pattern = "^(tenant_id|-took)$"),
     ),
     responses(
         (status = 200, description = "A page of tenants", body = MigrationTenantList),
@@ -130,11 +131,17 @@ async fn list_tenants(call: Call) -> Answer {
     let id = id_of(&call)?;
     let mut query = call.query()?;
     let window = window(&mut query);
-    let state = query
-        .optional("state", |text| text.parse().map_err(|_unknown| Rule::OneOf(WorkState::WORDS)));
-    let q = query.optional("q", |text| Ok(text.to_owned()));
+    let filter = WorkFilter {
+        state: query.optional("state", |text| {
+            text.parse().map_err(|_unknown| Rule::OneOf(WorkState::WORDS))
+        }),
+        q: query.optional("q", |text| Ok(text.to_owned())),
+        order: query
+            .optional("order", |word| WorkOrder::of(word).ok_or(Rule::OneOf(WorkOrder::WORDS)))
+            .unwrap_or_default(),
+    };
     let window = query.finish(Some(window))?;
-    let page = call.services().fleet.tenants(&call.ctx, id, state, q.as_deref(), &window).await?;
+    let page = call.services().fleet.tenants(&call.ctx, id, &filter, &window).await?;
     Ok(HttpResponse::Ok().json(MigrationTenantList {
         next_cursor: page.next.map(write_cursor),
         data: page.rows.into_iter().map(TenantAnswer::from).collect(),

@@ -331,29 +331,84 @@ pub async fn canary_failed(tx: &PublicTx, operation: Uuid) -> Result<bool> {
     Ok(tx.query_one(sql, &[&operation]).await.during("check the canary")?.get("has_failed"))
 }
 
-/// Lists a page of an operation's tenants, in order of their ids.
+/// Conditions on the tenants to list; `None` sets no condition.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In this state.
+    pub state: Option<WorkState>,
+    /// With this text in the slug, in any case.
+    pub q: Option<String>,
+    /// In this order.
+    pub order: Order,
+}
+
+/// The order of a list of an operation's tenants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By id.
+    #[default]
+    Id,
+    /// Those whose last attempt took longest first.
+    Slowest,
+}
+
+impl Order {
+    /// All words.
+    pub const WORDS: &[&str] = &["tenant_id", "-took"];
+
+    /// Reads a word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "tenant_id" => Some(Self::Id),
+            "-took" => Some(Self::Slowest),
+            _ => None,
+        }
+    }
+
+    /// The condition that a row of the operation `$1` follows the one with the id `$2`, and the order.
+    fn sql(self) -> (String, String) {
+        // What was skipped took no time, whatever an attempt before it took.
+        let took = "coalesce(CASE WHEN state IN ('done', 'failed') THEN ended_at - started_at END, interval '0')";
+        match self {
+            Self::Id => ("tenant_id > $2".to_owned(), "tenant_id".to_owned()),
+            Self::Slowest => (
+                format!(
+                    "({took}, tenant_id) < ((SELECT {took} FROM operation_tenants
+                                              WHERE operation_id = $1 AND tenant_id = $2), $2)"
+                ),
+                format!("{took} DESC, tenant_id DESC"),
+            ),
+        }
+    }
+}
+
+/// Lists a page of an operation's tenants, in the order of the filter.
 pub async fn list(
     tx: &PublicTx,
     operation: Uuid,
-    state: Option<WorkState>,
-    q: Option<&str>,
+    filter: &Filter,
     window: &Window,
 ) -> Result<Vec<Work>> {
+    let (follows, order) = filter.order.sql();
+    let sql = format!(
+        "SELECT tenant_id, slug, is_canary, state, attempts, applied, error, started_at, ended_at
+           FROM operation_tenants
+          WHERE operation_id = $1
+            AND ($2::uuid IS NULL OR {follows})
+            AND ($3::text IS NULL OR state = $3)
+            AND ($4::text IS NULL OR strpos(slug, lower($4)) > 0)
+          ORDER BY {order}
+          LIMIT $5"
+    );
     let rows = tx
         .query(
-            "SELECT tenant_id, slug, is_canary, state, attempts, applied, error, started_at, ended_at
-               FROM operation_tenants
-              WHERE operation_id = $1
-                AND ($2::uuid IS NULL OR tenant_id > $2)
-                AND ($3::text IS NULL OR state = $3)
-                AND ($4::text IS NULL OR strpos(slug, lower($4)) > 0)
-              ORDER BY tenant_id
-              LIMIT $5",
+            &sql,
             &[
                 &operation,
                 &window.after.map(|cursor| cursor.id),
-                &state.map(|state| state.as_str().to_owned()),
-                &q,
+                &filter.state.map(|state| state.as_str().to_owned()),
+                &filter.q,
                 &window.rows_to_read(),
             ],
         )
