@@ -93,10 +93,42 @@ async fn fill(sql: &Client, tenants: i32) {
                1000000000 + row_number() OVER ()
           FROM tenants t, generate_series(1, 5) n";
     sql.execute(events, &[]).await.expect("events can be written");
-    for command in ["VACUUM ANALYZE tenants", "VACUUM ANALYZE audit_events", "CHECKPOINT"] {
+    sql.batch_execute(FLEET).await.expect("migrations and an examination can be written");
+    for command in ["VACUUM ANALYZE", "CHECKPOINT"] {
         sql.batch_execute(command).await.expect("the tables can be vacuumed");
     }
 }
+
+/// A token, a member and a finding for each tenant, and 20 migrations that have ended, of all tenants each; one in a
+/// hundred failed.
+const FLEET: &str = "
+    INSERT INTO tokens (id, digest, hint, name, permissions, tenant_id, created_by, created_at)
+    SELECT gen_random_uuid(), sha256(slug::bytea), 'rh_..', 'token of ' || slug, '{VIEW_TENANTS}', id, 'root', created_at
+      FROM tenants;
+    WITH people AS (
+        INSERT INTO users (id, email, first_name, last_name, created_at, updated_at)
+        SELECT gen_random_uuid(), slug || '@example.com', 'First', 'Last', created_at, now() FROM tenants
+        RETURNING id)
+    INSERT INTO memberships (tenant_id, user_id, role, created_at, accepted_at)
+    SELECT t.id, p.id, 'ADMIN', now(), now() FROM people p, (SELECT id FROM tenants WHERE slug = 'bench-77') t;
+    INSERT INTO operations (id, kind, state, actor, request_id, target_version, target_fingerprint, options,
+                            canary_open, created_at, started_at, ended_at, updated_at)
+    SELECT gen_random_uuid(), 'migrate', 'failed', 'root', 'bench', n, 'bench', '{}', false,
+           '2026-01-01'::timestamptz + n * interval '1 day', '2026-01-01'::timestamptz + n * interval '1 day', now(), now()
+      FROM generate_series(1, 20) n;
+    INSERT INTO operation_tenants (operation_id, tenant_id, slug, position, is_canary, state, attempts, applied, error,
+                                   started_at, ended_at)
+    SELECT o.id, t.id, t.slug, t.number, false, CASE WHEN t.number % 100 = 0 THEN 'failed' ELSE 'done' END, 1,
+           '{V1__create_notes.sql}', CASE WHEN t.number % 100 = 0 THEN 'the table is there already' END,
+           o.created_at, o.created_at + t.number * interval '1 millisecond'
+      FROM operations o, tenants t;
+    INSERT INTO examinations (id, state, actor, options, lease_until, created_at, ended_at, tenant_count, vacancy_count,
+                              wrong_count, warning_count, repaired_count)
+    VALUES (gen_random_uuid(), 'done', 'root', '{}', now(), now(), now(), 0, 0, 0, 0, 0);
+    INSERT INTO examination_findings (examination_id, number, area, gravity, tenant_id, slug, what, next, repairable,
+                                      outcome)
+    SELECT e.id, t.number, 'rights', 'wrong', t.id, t.slug, 'the right to read notes is missing', 'repair it', true, 'open'
+      FROM examinations e, tenants t;";
 
 /// Returns every list, first and last page.
 async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> {
@@ -134,17 +166,34 @@ async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> 
         let body = Some(json!({ "offset": offset, "limit": 100 }));
         queries.push(Query { name, path: "/v2/TenantListTenants".to_owned(), body });
     }
+    let first = "SELECT id FROM operations ORDER BY created_at LIMIT 1";
+    let migration: Uuid = sql.query_one(first, &[]).await.expect("there is a migration").get(0);
+    let check = "SELECT id FROM examinations";
+    let check: Uuid = sql.query_one(check, &[]).await.expect("there is an examination").get(0);
+    let of_migration = format!("/console/migrations/{migration}");
     for (name, path) in [
         ("console: overview", CONSOLE),
         ("console: tenants", "/console/tenants"),
+        ("console: tenants by status", "/console/tenants?status=suspended"),
         ("console: tenants with q, found never", "/console/tenants?q=unknown"),
         ("console: a tenant", "/console/tenants/bench-77"),
+        ("console: deleting a tenant", "/console/tenants/bench-77/delete"),
         ("console: members", "/console/tenants/bench-77/members"),
+        ("console: schema", "/console/tenants/bench-77/schema"),
         ("console: tokens", "/console/tokens"),
+        ("console: tokens with q, found never", "/console/tokens?q=unknown"),
         ("console: audit", "/console/audit"),
+        ("console: audit of a tenant", "/console/audit?tenant=bench-77"),
+        ("console: audit by action, never", "/console/audit?action=tenant.purge"),
+        ("console: audit by e-mail", "/console/audit?actor=unknown@example.com"),
         ("console: migrations", "/console/migrations"),
+        ("console: a migration", &of_migration),
+        ("console: a migration, its live part", &format!("{of_migration}?fragment=live")),
+        ("console: a migration, failed tenants", &format!("{of_migration}?state=failed")),
+        ("console: a migration with q, found never", &format!("{of_migration}?q=unknown")),
         ("console: vacancies", "/console/vacancies"),
         ("console: health", "/console/health"),
+        ("console: a check", &format!("/console/health/{check}")),
         ("console: server", "/console/server"),
         ("console: account", "/console/account"),
     ] {

@@ -237,6 +237,35 @@ fn secrets_are_not_printed() {
     assert!(!printed.contains("hunter22") && !printed.contains("f47ac10b"), "{printed}");
 }
 
+#[test]
+fn the_settings_in_force_are_listed_without_secrets() {
+    let others = [
+        ("root_token_command", "vault read hunter22"),
+        ("log.filter", "debug"),
+        ("fleet.workers", "3"),
+        ("root_token_previous", "6f2c1f6e-3a5b-4d0c-9b1e-0a2b3c4d5e6f"),
+    ];
+    let secrets = SECRETS.iter().filter(|(key, _)| *key != "root_token_previous").copied();
+    let settings = load_values(&secrets.chain(others).collect::<Vec<_>>()).unwrap();
+    let of = |key: &str| settings.in_force.iter().find(|setting| setting.key == key).unwrap();
+    for (key, _) in SECRETS.iter().chain([&("root_token_command", "")]) {
+        assert!(of(key).is_hidden && of(key).value.is_none(), "{key}");
+    }
+    for (key, value, default) in [
+        ("log.filter", Some("debug"), "info"),
+        ("fleet.workers", Some("3"), of("fleet.workers").default),
+        ("listen", Some("127.0.0.1:8080"), "127.0.0.1:8080"),
+        ("base_domain", Some("localhost"), "localhost"),
+        ("server_hosts", None, ""),
+    ] {
+        assert_eq!((of(key).value.as_deref(), of(key).default), (value, default), "{key}");
+    }
+    assert_eq!(settings.in_force.len(), KEYS.len());
+    let text = format!("{:?}", settings.in_force);
+    assert!(SECRETS.iter().all(|(_, value)| !text.contains(value)), "{text}");
+    assert!(!text.contains("hunter22"), "{text}");
+}
+
 #[derive(Debug, PartialEq, serde::Deserialize)]
 #[serde(default)]
 struct App {

@@ -89,6 +89,16 @@ async fn events_are_found_by_their_request_and_say_who_acted() {
     assert_eq!(events.len(), 1, "{found}");
     assert_eq!(events[0]["action"], "tenant.suspend");
     assert_eq!(events[0]["actor_name"], "ada@example.com");
+    assert_eq!(events[0]["tenant_slug"], "acme");
+    for (actor, found) in [
+        ("ADA@example.com", 1),
+        ("nobody@example.com", 0),
+        (events[0]["actor"].as_str().unwrap(), 1),
+    ] {
+        let path = format!("{EVENTS}?action=tenant.suspend&actor={actor}");
+        let by = root.get(&path).await.body;
+        assert_eq!(by["data"].as_array().unwrap().len(), found, "{actor}: {by}");
+    }
     let one = root.get(&format!("{EVENTS}/{}", events[0]["id"].as_str().unwrap())).await;
     assert_eq!((one.status, &one.body), (200, &events[0]));
     assert_problem(
@@ -151,7 +161,9 @@ async fn an_export_holds_every_event_once_in_either_form() {
     let answer = wanted("text/csv").await;
     assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8");
     let text = answer.text().await.unwrap();
-    assert!(text.starts_with("id,created_at,actor,"), "{}", &text[..80]);
+    let headings =
+        "id,created_at,actor,actor_name,action,tenant_id,tenant_slug,request_id,details\r\n";
+    assert!(text.starts_with(headings), "{}", &text[..90]);
     // The line feed in the details is escaped in JSON, so a row is a line.
     assert_eq!(text.lines().count(), 2501);
     let refused = token_with(&app, &["VIEW_TENANTS"], None).await;

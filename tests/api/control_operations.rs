@@ -141,6 +141,28 @@ async fn the_server_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn the_settings_of_the_server_are_listed_without_secrets_for_those_who_may_see_them() {
+    let app = TestApp::builder().with("fleet.workers", "3").spawn().await;
+    app.add_user("ada@example.com", Some("ADMIN")).await;
+    app.add_user("sue@example.com", Some("SUPER_ADMIN")).await;
+    let path = "/control/v1/settings";
+    let settings = app.log_in("sue@example.com").await.get(path).await;
+    let rows = settings.body["data"].as_array().unwrap();
+    let of =
+        |key: &str| rows.iter().find(|row| row["key"] == key).unwrap_or_else(|| panic!("no {key}"));
+    assert_eq!(of("fleet.workers")["value"], "3");
+    assert_ne!(of("fleet.workers")["default"], "3");
+    for key in ["root_token", "database.url"] {
+        assert_eq!((&of(key)["value"], &of(key)["hidden"]), (&json!(null), &json!(true)), "{key}");
+    }
+    let text = settings.body.to_string();
+    assert!(!text.contains(&app.root_token) && !text.contains(&app.database.url()), "{text}");
+    assert_problem(&app.log_in("ada@example.com").await.get(path).await, 403, "forbidden");
+    let unexpected = app.root().get(&format!("{path}?nonsense=1")).await;
+    assert_eq!(pointers(&unexpected), ["?nonsense: unknown_field"]);
+}
+
+#[tokio::test]
 async fn the_measurements_are_those_of_the_server_that_answers() {
     let app = TestApp::spawn().await;
     let root = app.root();

@@ -202,6 +202,56 @@ export async function signIn(page, { email, password }) {
   await page.getByRole('button', { name: 'Sign out' }).waitFor();
 }
 
+// ---- The keyboard ----
+
+/** Presses Tab, or Shift and Tab, until an element has the focus. */
+export async function tabTo(page, target) {
+  for (let presses = 0; presses < 200; presses += 1) {
+    const way = await target.evaluate((element) => {
+      const { activeElement, body } = document;
+      if (element === activeElement) return '';
+      const isBefore = activeElement !== body && element.compareDocumentPosition(activeElement) & Node.DOCUMENT_POSITION_FOLLOWING;
+      return isBefore ? 'Shift+Tab' : 'Tab';
+    });
+    if (!way) return;
+    await page.keyboard.press(way);
+  }
+  assert.fail(`no Tab leads to ${target}`);
+}
+
+/** Presses a button, follows a link or opens details by the keyboard alone. */
+export async function press(page, target) {
+  await tabTo(page, target);
+  await page.keyboard.press('Enter');
+}
+
+/** Writes into a field by the keyboard alone, in place of what is there. */
+export async function write(page, target, text) {
+  await tabTo(page, target);
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type(text);
+}
+
+/** Chooses a radio button by the keyboard alone: Tab leads to the chosen one of its group, and arrows lead on. */
+export async function choose(page, target) {
+  const name = await target.getAttribute('name');
+  await tabTo(page, page.locator(`input[type="radio"][name="${name}"]:checked`));
+  for (let presses = 0; presses < 10; presses += 1) {
+    if (await target.isChecked()) return;
+    await page.keyboard.press('ArrowDown');
+  }
+  assert.fail(`no arrow leads to ${target}`);
+}
+
+/** Signs in by the keyboard alone. */
+export async function signInByKeys(page, { email, password }) {
+  await page.goto('/console/login');
+  await write(page, page.getByLabel('E-mail'), email);
+  await write(page, page.getByLabel('Password', { exact: true }), password);
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Sign out' }).waitFor();
+}
+
 export const adminOf = (slug) => ({ email: `admin@${slug}.example.com`, password: PASSWORD });
 
 /** Waits until a condition holds. */
@@ -215,11 +265,15 @@ export async function until(what, condition, patience = PATIENCE) {
   }
 }
 
-/** Returns what axe finds to be serious or critical on a page. */
-export async function axe(page) {
+/** Returns what axe finds to be serious or critical on a page; `only` some of its rules, or all. */
+export async function axe(page, only) {
   await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() =>
-    globalThis.axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } }));
+  const { violations } = await page.evaluate((rules) =>
+    globalThis.axe.run(document, {
+      resultTypes: ['violations'],
+      rules: { 'target-size': { enabled: true } },
+      ...(rules && { runOnly: { type: 'rule', values: rules } }),
+    }), only);
   return violations
     .filter(({ impact }) => ['serious', 'critical'].includes(impact))
     .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);

@@ -4,7 +4,6 @@
 //! Must not know: what a field means.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use url::form_urlencoded;
 
@@ -19,8 +18,9 @@ const SECRET: [&str; 4] = ["password", "current_password", "new_password", "toke
 #[derive(Debug, Default)]
 pub(super) struct Form {
     given: Vec<(String, String)>,
-    /// By the name of the field. The name of none is what is wrong with the whole.
-    errors: RefCell<BTreeMap<String, String>>,
+    /// The name of the field, and what is wrong with it, in the order in which they were read. The name of none is what is
+    /// wrong with the whole.
+    errors: RefCell<Vec<(String, String)>>,
 }
 
 impl Form {
@@ -89,7 +89,10 @@ impl Form {
 
     /// Records what is wrong with a field.
     pub(super) fn blame(&self, name: &str, message: impl Into<String>) {
-        self.errors.borrow_mut().entry(name.to_owned()).or_insert_with(|| message.into());
+        let mut errors = self.errors.borrow_mut();
+        if errors.iter().all(|(field, _)| field != name) {
+            errors.push((name.to_owned(), message.into()));
+        }
     }
 
     /// Blames a field with the names of tenants for the one that a problem tells by its place in the list.
@@ -118,7 +121,8 @@ impl Form {
 
     /// Returns what is wrong with a field, for a template.
     pub(super) fn error(&self, name: &str) -> Option<String> {
-        self.errors.borrow().get(name).cloned()
+        let errors = self.errors.borrow();
+        errors.iter().find(|(field, _)| field == name).map(|(_, message)| message.clone())
     }
 
     /// Returns everything that is wrong, for the summary of a template: the field, its name in words, and what is wrong.

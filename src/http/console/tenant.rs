@@ -17,6 +17,7 @@ use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Precondition};
 use crate::domain::json::{Map, Value};
 use crate::domain::names::{Slug, TenantName};
+use crate::domain::status::TenantStatus;
 use crate::domain::tenant::TenantRecord;
 use crate::service::tenants::lifecycle::Footprint;
 use crate::service::tenants::registry::Changes;
@@ -97,7 +98,8 @@ fn content<'a>(
         tabs: Tabs::of(call, record, "Tenant"),
         choices: choices(call, record),
         form,
-        may_update: call.ctx.principal.may_in(Permission::UpdateTenant, record.tenant.id),
+        may_update: call.ctx.principal.may_in(Permission::UpdateTenant, record.tenant.id)
+            && record.tenant.status != TenantStatus::Deleting,
         is_stale,
         settings: pretty(record.settings.as_value()),
         left: None,

@@ -97,6 +97,44 @@ pub(super) fn size(bytes: impl Number) -> String {
     format!("{} {unit}", Count(whole))
 }
 
+/// Browsers, by what their user agents hold; those that name others come first.
+const BROWSERS: &[(&str, &str)] = &[
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+];
+
+/// Systems, likewise.
+const SYSTEMS: &[(&str, &str)] = &[
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+];
+
+/// Names the browser and the system of a user agent; returns any other user agent as it is.
+pub(super) fn client(agent: &str) -> String {
+    let named = |names: &[(&str, &'static str)]| {
+        let found = names.iter().find(|(part, _)| agent.contains(part));
+        found.map(|(_, name)| *name)
+    };
+    match (named(BROWSERS), named(SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(browser), None) => browser.to_owned(),
+        (None, _) => agent.to_owned(),
+    }
+}
+
+/// Splits a sentence at its backticks, which mark what is typed: each part with whether it is between two of them.
+pub(super) fn parts(text: &str) -> Vec<(bool, &str)> {
+    let parts = text.split('`').enumerate().map(|(index, part)| (index % 2 == 1, part));
+    parts.filter(|(_, part)| !part.is_empty()).collect()
+}
+
 /// Reads a day as a browser's field for dates sends it, or a point in time in RFC 3339; a day stands for its beginning in
 /// UTC.
 pub(super) fn day(text: &str) -> Result<OffsetDateTime, Rule> {
@@ -123,6 +161,39 @@ mod tests {
         {
             assert_eq!(Count(number).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_browser_is_named_with_its_system_and_any_other_program_as_it_names_itself() {
+        for (agent, name) in [
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 \
+                 Safari/537.36 Edg/148.0.0.0",
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                 Version/18.5 Mobile/15E148 Safari/604.1",
+                "Safari on iPhone",
+            ),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "Firefox on Linux",
+            ),
+            ("curl/8.5.0", "curl/8.5.0"),
+            ("", ""),
+        ] {
+            assert_eq!(client(agent), name);
+        }
+    }
+
+    #[test]
+    fn what_is_between_backticks_is_a_part_of_its_own() {
+        assert_eq!(parts("plain"), [(false, "plain")]);
+        assert_eq!(
+            parts("run `rowhouse migrate`, `x`"),
+            [(false, "run "), (true, "rowhouse migrate"), (false, ", "), (true, "x")]
+        );
     }
 
     #[test]

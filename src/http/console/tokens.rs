@@ -60,19 +60,24 @@ struct RevokePage {
 pub(super) async fn list(call: &Call) -> Answer {
     let mut query = call.query()?;
     let window = window(&mut query);
-    let filter = Filter {
+    let tenant = query.optional("tenant_id", |text| Ok(text.to_owned()));
+    let mut filter = Filter {
         kind: query.optional("kind", |text| {
             text.parse().map_err(|_unknown| Rule::OneOf(TokenKind::NAMES))
         }),
-        tenant: query.optional("tenant_id", |text| {
-            text.parse().map(TenantId::new).map_err(|_no_id| Rule::UuidFormat)
-        }),
+        tenant: None,
         state: query.optional("status", |text| {
             text.parse().map_err(|_unknown| Rule::OneOf(TokenState::WORDS))
         }),
         q: query.optional("q", |text| Ok(text.to_owned())),
     };
     let window = query.finish(Some(window))?;
+    if let Some(named) = tenant {
+        filter.tenant = Some(match named.parse() {
+            Ok(id) => TenantId::new(id),
+            Err(_no_id) => named_tenant(call, &named).await?,
+        });
+    }
     let page = call.services().tokens.page(&call.ctx, &filter, &window).await?;
     let list = List::of(call, HERE, &["q", "kind", "tenant_id", "status"]);
     let now = call.ctx.now;
@@ -95,9 +100,9 @@ pub(super) async fn list(call: &Call) -> Answer {
         secret: call.new_secret(),
     };
     let limit = ("limit", Some(ROWS.to_string()));
-    let given = ["q", "kind", "tenant_id", "status", "cursor"];
-    let given = given.map(|name| (name, Some(call.parameter(name))));
-    let alternate = link("/control/v1/tokens", std::iter::once(limit).chain(given));
+    let tenant = ("tenant_id", filter.tenant.map(|tenant| tenant.to_string()));
+    let given = ["q", "kind", "status", "cursor"].map(|name| (name, Some(call.parameter(name))));
+    let alternate = link("/control/v1/tokens", [limit, tenant].into_iter().chain(given));
     call.page(Area::Tokens, "Tokens").api(alternate).show(&content)
 }
 

@@ -9,7 +9,7 @@ const PAGES: [&str; 4] =
     ["/console/migrations", "/console/vacancies", "/console/health", "/console/server"];
 
 /// Waits until a migration or an examination has ended, and returns its id.
-async fn ended(root: &Caller, kind: &str) -> String {
+pub async fn ended(root: &Caller, kind: &str) -> String {
     let path = format!("/control/v1/{kind}");
     let started = root.post(&path, &json!({})).await;
     assert_eq!(started.status, 202, "{started:?}");
@@ -85,7 +85,11 @@ async fn a_migration_is_started_and_shown_as_the_api_has_it() {
     let alternates = page.alternates();
     assert_eq!(
         alternates,
-        [format!("/control/v1/migrations/{id}"), format!("/control/v1/migrations/{id}/tenants")]
+        [
+            format!("/control/v1/migrations/{id}"),
+            format!("/control/v1/migrations/{id}/tenants"),
+            format!("/control/v1/migrations/{id}/tenants?order=-took&limit=5"),
+        ]
     );
     let answer = app.root().get(&alternates[0]).await.body;
     let count = |field: &str| answer["tenants"][field].as_i64().expect("a count");

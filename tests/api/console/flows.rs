@@ -202,6 +202,49 @@ async fn a_new_token_is_shown_once_and_a_revoked_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_list_shows_which_tenants_are_behind_and_a_purge_shows_what_is_left() {
+    let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
+    let acme = app.set_up("acme").await;
+    app.set_up("other").await;
+    let browser = Browser::with_token(&app, &app.root_token).await;
+    browser.get("/console/tenants").await.page().does_not_show("behind");
+    let sql = app.sql().await;
+    let older = "UPDATE tenants SET migrations_version = 1, migrations_fingerprint = 'older' WHERE slug = 'acme'";
+    sql.execute(older, &[]).await.unwrap();
+    let list = browser.get("/console/tenants").await.page();
+    assert_eq!(list.text.matches("data-status=\"warning\">behind").count(), 1, "{}", list.text);
+    let answer = app.root().get("/control/v1/tenants/acme").await.body;
+    assert_eq!(
+        (&answer["migrations_version"], &answer["migrations_fingerprint"]),
+        (&json!(1), &json!("older"))
+    );
+    // As a purge that was interrupted leaves it.
+    let begun =
+        "UPDATE tenants SET status = 'deleting', restore_to = 'active', purge_after = now(),
+                        purge_started_at = now() WHERE slug = 'acme'";
+    sql.execute(begun, &[]).await.unwrap();
+    let part = "/console/tenants/acme?fragment=purge";
+    let left = |page: &super::browser::Shown| page.between("data-left=\"", "\"").to_owned();
+    let page = browser.get("/console/tenants/acme").await.page();
+    page.shows("Its purge has begun");
+    let schema = app.root().get(&page.alternates()[1]).await.body;
+    assert_eq!(left(&page), schema["tables"].to_string());
+    let table = format!("DROP TABLE tenant_{}.profiles CASCADE", acme.id.simple());
+    sql.batch_execute(&table).await.unwrap();
+    let fewer = browser.get(part).await.page();
+    assert_ne!(left(&fewer), left(&page));
+    fewer.shows("data-poll");
+    let answer = app.root().get("/control/v1/tenants/acme").await.body;
+    assert!(answer["purge_started_at"].is_string(), "{answer}");
+    let form = [("revision", page.hidden("revision")), ("slug", "acme".to_owned())];
+    let form = form.each_ref().map(|(name, value)| (*name, value.as_str()));
+    browser.post("/console/tenants/acme/purge", &form).await.leads_to();
+    let gone = browser.get(part).await.page();
+    gone.shows("The tenant is purged.");
+    gone.does_not_show("data-poll");
+}
+
+#[tokio::test]
 async fn audit_events_are_filtered_by_the_address_and_a_changed_one_is_found() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;
@@ -210,6 +253,7 @@ async fn audit_events_are_filtered_by_the_address_and_a_changed_one_is_found() {
     let path = "/console/audit?tenant=acme&action=tenant.create";
     let page = browser.get(path).await.page();
     assert_eq!(page.text.matches("<tr data-id=").count(), 1, "{}", page.text);
+    page.shows("<code>acme</code></a>");
     let id = page.between("<tr data-id=\"", "\"").to_owned();
     browser.get(&format!("/console/audit/{id}")).await.page().shows("tenant.create");
     let csv = browser.get("/console/audit/export?tenant=acme&action=tenant.create").await;

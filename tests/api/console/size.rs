@@ -82,14 +82,6 @@ fn is_statement(message: &str) -> bool {
 
 #[tokio::test]
 async fn ten_thousand_tenants_make_no_page_longer_and_cost_no_more_statements() {
-    const PAGES: [&str; 6] = [
-        "/console",
-        "/console/tenants",
-        "/console/tenants/acme",
-        "/console/tenants/acme/members",
-        "/console/tokens/new",
-        "/console/audit",
-    ];
     let database = TestDatabase::create().await;
     let recording = Recording::start(&database.url(), Rules::WithoutSessionState);
     let app = TestApp::builder()
@@ -100,12 +92,33 @@ async fn ten_thousand_tenants_make_no_page_longer_and_cost_no_more_statements() 
         .spawn()
         .await;
     app.set_up("acme").await;
+    let migration = super::fleet::ended(&app.root(), "migrations").await;
+    let check = super::fleet::ended(&app.root(), "examinations").await;
+    let pages = [
+        "/console",
+        "/console/tenants",
+        "/console/tenants/acme",
+        "/console/tenants/acme/delete",
+        "/console/tenants/acme/members",
+        "/console/tenants/acme/schema",
+        "/console/tenants/new",
+        "/console/tokens",
+        "/console/tokens/new",
+        "/console/audit",
+        "/console/migrations",
+        &format!("/console/migrations/{migration}"),
+        "/console/vacancies",
+        "/console/health",
+        &format!("/console/health/{check}"),
+        "/console/server",
+        "/console/account",
+    ];
     let browser = Browser::with_token(&app, &app.root_token).await;
     let count = async |path: &str| {
         browser.get(path).await.page();
         // Background work of the server may add some, so that the smallest of several counts is the page's own.
         let mut least: Option<Vec<String>> = None;
-        for _ in 0..5 {
+        for _ in 0..3 {
             let before = recording.messages().len();
             let page = browser.get(path).await.page();
             let mut sent = recording.messages().split_off(before);
@@ -113,7 +126,7 @@ async fn ten_thousand_tenants_make_no_page_longer_and_cost_no_more_statements() 
             if least.as_ref().is_none_or(|least| sent.len() < least.len()) {
                 least = Some(sent);
             }
-            let rows = page.text.matches("<tr data-id=").count();
+            let rows = page.text.matches(" data-id=").count();
             assert!(rows <= 100, "{path} has {rows} rows");
             let options = page.text.matches("<option").count();
             assert!(options <= 200, "{path} has {options} options");
@@ -122,7 +135,7 @@ async fn ten_thousand_tenants_make_no_page_longer_and_cost_no_more_statements() 
         least.expect("it was counted")
     };
     let mut few = Vec::new();
-    for path in PAGES {
+    for path in pages {
         few.push(count(path).await);
     }
     let insert = "INSERT INTO tenants (id, slug, name, status, cluster, migrations_version, migrations_fingerprint,
@@ -130,8 +143,30 @@ async fn ten_thousand_tenants_make_no_page_longer_and_cost_no_more_statements() 
                   SELECT gen_random_uuid(), 'tenant-' || n, 'Tenant ' || n, 'active', t.cluster, t.migrations_version,
                          t.migrations_fingerprint, now() - n * interval '1 second', now()
                     FROM generate_series(1, 10000) n, (SELECT * FROM tenants WHERE slug = 'acme') t";
-    app.sql().await.execute(insert, &[]).await.expect("tenants can be written");
-    for (path, few) in PAGES.into_iter().zip(few) {
+    let sql = app.sql().await;
+    sql.execute(insert, &[]).await.expect("tenants can be written");
+    let members = "WITH people AS (
+             INSERT INTO users (id, email, first_name, last_name, created_at, updated_at)
+             SELECT gen_random_uuid(), 'u' || n || '@example.com', 'U', 'N', now(), now() FROM generate_series(1, 10000) n
+             RETURNING id)
+         INSERT INTO memberships (tenant_id, user_id, role, created_at, accepted_at)
+         SELECT t.id, p.id, 'ADMIN', now(), now() FROM people p, (SELECT id FROM tenants WHERE slug = 'acme') t";
+    sql.execute(members, &[]).await.expect("members can be written");
+    let tokens = "INSERT INTO tokens (id, digest, hint, name, permissions, created_by, created_at)
+         SELECT gen_random_uuid(), sha256(n::text::bytea), 'rh_…', 'token ' || n, '{VIEW_TENANTS}', 'root', now()
+           FROM generate_series(1, 10000) n";
+    sql.execute(tokens, &[]).await.expect("tokens can be written");
+    let work = "INSERT INTO operation_tenants (operation_id, tenant_id, slug, position, is_canary, state, attempts,
+                                               started_at, ended_at)
+         SELECT $1::text::uuid, id, slug, row_number() OVER (), false, 'failed', 1, now() - interval '1 second', now()
+           FROM tenants";
+    sql.execute(work, &[&migration]).await.expect("the tenants of a migration can be written");
+    let findings = "INSERT INTO examination_findings (examination_id, number, area, gravity, tenant_id, slug, what, next,
+                                                      repairable, outcome)
+         SELECT $1::text::uuid, 1000 + row_number() OVER (), 'rights', 'wrong', id, slug, 'a right is missing', 'repair it',
+                true, 'open' FROM tenants";
+    sql.execute(findings, &[&check]).await.expect("findings can be written");
+    for (path, few) in pages.into_iter().zip(few) {
         let many = count(path).await;
         assert!(!few.is_empty() && many.len() <= few.len(), "{path}: {few:#?} and then {many:#?}");
     }

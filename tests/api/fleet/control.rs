@@ -224,6 +224,22 @@ async fn failed_tenants_are_retried_by_name_and_found_by_a_part_of_their_slug() 
     let none = root.get(&format!("{path}/tenants?q=no-such-slug")).await.body;
     assert_eq!(none["data"], json!([]));
 
+    let sql_time =
+        "UPDATE operation_tenants SET ended_at = started_at + interval '1 hour' * length(slug)
+                     WHERE slug IN ('t1', 't2')";
+    sql.execute(sql_time, &[]).await.unwrap();
+    let (mut slowest, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = root.get(&format!("{path}/tenants?order=-took&limit=1{cursor}")).await.body;
+        slowest.push(page["data"][0]["slug"].as_str().unwrap().to_owned());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    slowest[..2].sort();
+    assert_eq!(slowest, ["t1", "t2", "t0"], "each once, the slowest first");
+    let wrong = root.get(&format!("{path}/tenants?order=took")).await;
+    assert_eq!(pointers(&wrong), ["?order: not_one_of"]);
+
     let done = root.get(&format!("{path}/tenants?state=done")).await.body["data"][0].clone();
     let retry = format!("{path}/retry");
     let not_failed = root.post(&retry, &json!({ "tenants": [slug, done["slug"]] })).await;

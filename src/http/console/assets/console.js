@@ -139,6 +139,15 @@ function noteAge(element, since) {
   if (note.textContent !== text) note.textContent = text;
 }
 
+/** Moves the focus to the heading if its element is gone or is disabled now: the keyboard would begin at the top. */
+function keepFocus() {
+  const { activeElement, body } = document;
+  if (activeElement && activeElement !== body && !activeElement.matches(':disabled')) return;
+  const heading = document.querySelector('main h1');
+  if (heading) heading.tabIndex = -1;
+  heading?.focus();
+}
+
 /** Fetches an element of this page again. */
 async function refresh(id) {
   const [tag, asked] = [tags.get(id), generation];
@@ -154,7 +163,9 @@ async function refresh(id) {
   const [old, now] = [document.getElementById(id), page.getElementById(id)];
   if (!old || !now || asked !== generation) return;
   prepare(page);
+  const hadFocus = old.contains(document.activeElement);
   morph(old, now);
+  if (hadFocus) keepFocus();
   tags.set(id, answer.headers.get('ETag'));
   announce();
 }
@@ -205,7 +216,7 @@ function show(page, address) {
   }
   const problem = document.querySelector('main #errors');
   if (problem) problem.focus();
-  else if (document.activeElement === document.body) document.querySelector('main h1')?.focus();
+  else keepFocus();
   begin();
 }
 
