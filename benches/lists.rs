@@ -121,7 +121,8 @@ const FLEET: &str = "
     SELECT o.id, t.id, t.slug, t.number, false, CASE WHEN t.number % 100 = 0 THEN 'failed' ELSE 'done' END, 1,
            '{V1__create_notes.sql}', CASE WHEN t.number % 100 = 0 THEN 'the table is there already' END,
            o.created_at, o.created_at + t.number * interval '1 millisecond'
-      FROM operations o, tenants t;
+      FROM operations o, tenants t
+     ORDER BY o.created_at, t.number;
     INSERT INTO examinations (id, state, actor, options, lease_until, created_at, ended_at, tenant_count, vacancy_count,
                               wrong_count, warning_count, repaired_count)
     VALUES (gen_random_uuid(), 'done', 'root', '{}', now(), now(), now(), 0, 0, 0, 0, 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowhouse::domain::operation::WorkState;
 use rowhouse::domain::page::Window;
 use rowhouse::service::doctor::Selection;
-use rowhouse::service::fleet::MigrationRequest;
+use rowhouse::service::fleet::{MigrationRequest, WorkFilter};
 use rowhouse::service::provisioning::ProvisionTenant;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -265,7 +265,8 @@ async fn a_schema_whose_lock_has_no_row_is_migrated_and_gets_one() {
     let record = migrate(&backend, &one_worker).await;
     assert_eq!(outcome(&record), ("done", None, [0, 6, 0, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let rows = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap().rows;
+    let rows =
+        fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap().rows;
     assert!(rows.iter().all(|row| (row.state, row.attempts) == (WorkState::Done, 1)), "{rows:?}");
     assert_eq!(fixture.runs().await, [1; 6]);
     let found = "SELECT count(*) FROM locks WHERE name LIKE 'tenant\\_%'";

@@ -72,7 +72,11 @@ pub(super) async fn read(call: &Call) -> Answer {
     let page = fleet.tenants(&call.ctx, id, &filter, &window).await?;
     let failed = WorkFilter { state: Some(WorkState::Failed), ..WorkFilter::default() };
     let some = Window { after: None, limit: FAILURES };
-    let failures = fleet.tenants(&call.ctx, id, &failed, &some).await?.rows;
+    let failures = if record.counts.failed == 0 {
+        Vec::new()
+    } else {
+        fleet.tenants(&call.ctx, id, &failed, &some).await?.rows
+    };
     let slowest = if record.state.is_open() {
         Vec::new()
     } else {

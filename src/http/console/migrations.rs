@@ -29,8 +29,8 @@ const WORKERS_MAX: i64 = 1024;
 /// The most tenants of a canary, and the most failures.
 const COUNT_MAX: i64 = 1_000_000;
 
-/// The migrations on a page.
-const EARLIER: u16 = 20;
+/// The migrations on a page. The tenants of each are counted.
+const EARLIER: u16 = 10;
 
 /// The most groups of tenants that lack the same files on the page.
 const GROUPS: usize = 20;

@@ -69,7 +69,7 @@ pub struct Counts {
     pub skipped: i64,
     /// Those of all tenants whose rows were deleted.
     pub pruned: i64,
-    /// Tenants that ended in each of the last ten seconds, on average.
+    /// Tenants that ended in each of the last ten seconds, on average; 0 unless it is running.
     pub done_per_second: f64,
 }
 
@@ -116,16 +116,20 @@ const RECORD: &str = "
      CROSS JOIN LATERAL (
            SELECT o.pruned_done_count + o.pruned_failed_count + o.pruned_skipped_count AS total) p
      CROSS JOIN LATERAL (
-           SELECT count(*) AS total,
-                  count(*) FILTER (WHERE t.state = 'pending') AS pending,
-                  count(*) FILTER (WHERE t.state = 'running') AS running,
-                  count(*) FILTER (WHERE t.state = 'done') AS done,
-                  count(*) FILTER (WHERE t.state = 'failed') AS failed,
-                  count(*) FILTER (WHERE t.state = 'skipped') AS skipped,
-                  count(*) FILTER (WHERE t.ended_at > now() - interval '10 seconds') / 10::float8
-                      AS done_per_second
-             FROM operation_tenants t
-            WHERE t.operation_id = o.id) c";
+           SELECT coalesce(sum(s.count), 0)::bigint AS total,
+                  coalesce(sum(s.count) FILTER (WHERE s.state = 'pending'), 0)::bigint AS pending,
+                  coalesce(sum(s.count) FILTER (WHERE s.state = 'running'), 0)::bigint AS running,
+                  coalesce(sum(s.count) FILTER (WHERE s.state = 'done'), 0)::bigint AS done,
+                  coalesce(sum(s.count) FILTER (WHERE s.state = 'failed'), 0)::bigint AS failed,
+                  coalesce(sum(s.count) FILTER (WHERE s.state = 'skipped'), 0)::bigint AS skipped,
+                  coalesce(sum(s.recent), 0)::float8 / 10 AS done_per_second
+                  -- By state first: each row is then looked at once, and not once for each of the counts.
+             FROM (SELECT t.state, count(*) AS count,
+                          count(*) FILTER (WHERE o.state = 'running' AND t.ended_at > now() - interval '10 seconds')
+                              AS recent
+                     FROM operation_tenants t
+                    WHERE t.operation_id = o.id
+                    GROUP BY t.state) s) c";
 
 /// Inserts an operation; `None` if another one is open.
 pub async fn insert(tx: &PublicTx, new: &New<'_>) -> Result<Option<()>> {
@@ -165,6 +169,12 @@ pub async fn lock(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
         .await
         .during("lock operation")?;
     lookup(tx, id).await
+}
+
+/// Returns when an operation was inserted; `None` if there is none with this id. Does not count its tenants.
+pub async fn find_created_at(tx: &PublicTx, id: Uuid) -> Result<Option<OffsetDateTime>> {
+    let row = tx.query_opt("SELECT created_at FROM operations WHERE id = $1", &[&id]).await;
+    Ok(row.during("read operation")?.map(|row| row.get("created_at")))
 }
 
 /// Reads the open operation of a kind.

@@ -71,9 +71,9 @@ impl Fleet {
     ) -> Result<Page<Work>> {
         ctx.require(Permission::ViewFleet)?;
         let tx = self.db.public().await.during("list tenants of an operation")?;
-        let record = operations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
+        let at = operations::find_created_at(&tx, id).await?;
+        let at = at.ok_or(Error::NotFound(Noun::Operation))?;
         let rows = operation_tenants::list(&tx, id, filter, window).await?;
-        let at = record.created_at;
         Ok(Page::cut(rows, window, |work| Cursor { at, id: work.tenant.uuid() }))
     }
 }

@@ -3,7 +3,7 @@
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
-use rowhouse::service::fleet::{MigrationRequest, RehearsalTarget};
+use rowhouse::service::fleet::{MigrationRequest, RehearsalTarget, WorkFilter};
 
 use super::fixture::{
     Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, provision,
@@ -26,7 +26,7 @@ async fn a_run_migrates_each_tenant_once_and_records_it() {
     assert!(record.ended_at.is_some() && !record.is_held);
     assert_eq!(fixture.runs().await, [1; 5]);
     assert_eq!(fixture.versions(0).await, [1, 2]);
-    let work = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         assert_eq!((row.state, row.attempts, row.error.as_deref()), (WorkState::Done, 1, None));
         assert_eq!(row.applied.as_deref(), Some(&["V2__add_mood.sql".to_owned()][..]));
@@ -58,8 +58,15 @@ async fn a_broken_or_locked_tenant_does_not_stop_the_others() {
             .await;
     assert_eq!(outcome(&record), ("failed", None, [0, 3, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let failed =
-        fleet.tenants(&ctx, record.id, Some(WorkState::Failed), None, &ALL_ROWS).await.unwrap();
+    let failed = fleet
+        .tenants(
+            &ctx,
+            record.id,
+            &WorkFilter { state: Some(WorkState::Failed), ..WorkFilter::default() },
+            &ALL_ROWS,
+        )
+        .await
+        .unwrap();
     let of = |slug: &str| failed.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
     let (broken, locked) = (of("t1"), of("t3"));
     assert_eq!(broken.attempts, 1, "an error in the file is not retried");
@@ -100,7 +107,7 @@ async fn tenants_pipelined_behind_a_failing_one_are_migrated_once() {
             .await;
     assert_eq!(outcome(&record), ("failed", None, [0, 8, 2, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         let of_all = match row.slug.as_str() {
             "t2" => (WorkState::Failed, row.attempts > 1),
@@ -138,7 +145,7 @@ async fn a_lock_released_in_time_costs_an_attempt_and_the_tenant_succeeds() {
         locking.batch_execute("ROLLBACK").await.unwrap();
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 0]));
-    let work = fleet.tenants(&ctx, made.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, made.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     assert!(work.rows[0].attempts > 1, "{work:?}");
     backend.close().await;
 }
@@ -320,7 +327,7 @@ async fn a_broken_connection_costs_an_attempt_and_the_tenant_succeeds() {
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
     assert_eq!(fixture.runs().await, [1; 2]);
-    let work = fleet.tenants(&ctx, made.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, made.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     let attempts: i32 = work.rows.iter().map(|row| row.attempts).sum();
     assert_eq!(attempts, 3, "{work:?}");
     backend.close().await;
@@ -350,7 +357,7 @@ async fn a_commit_whose_answer_is_lost_is_recorded_as_done() {
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
     assert_eq!(fixture.runs().await, [1; 2]);
-    let work = fleet.tenants(&ctx, made.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, made.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     for row in &work.rows {
         assert_eq!(row.applied.as_deref(), Some(&["V2__wait.sql".to_owned()][..]), "{row:?}");
     }
@@ -382,7 +389,7 @@ async fn a_schema_that_differs_from_its_tenants_row_gets_only_the_missing_migrat
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 2, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     let of = |slug: &str| work.rows.iter().find(|row| row.slug.as_str() == slug).unwrap();
     assert_eq!(of("t0").applied.as_deref(), Some(&["V3__count.sql".to_owned()][..]));
     assert_eq!(of("t1").applied.as_ref().map(Vec::len), Some(2));
@@ -448,7 +455,7 @@ async fn a_migration_that_changes_the_search_path_is_rolled_back() {
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.contains("V2__move.sql: a file ended the transaction or changed"), "{error}");
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));
@@ -549,7 +556,7 @@ async fn the_failing_file_among_many_is_named_with_its_line() {
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let (fleet, ctx) = (&backend.services.fleet, backend.operator());
-    let work = fleet.tenants(&ctx, record.id, None, None, &ALL_ROWS).await.unwrap();
+    let work = fleet.tenants(&ctx, record.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     let error = work.rows[0].error.as_deref().unwrap();
     assert!(error.starts_with("V29__count.sql, line 2: "), "{error}");
     assert_eq!((fixture.runs().await, fixture.versions(0).await), (vec![0], vec![1]));

@@ -7,7 +7,7 @@ use rowhouse::auth::CallContext;
 use rowhouse::domain::Error;
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
-use rowhouse::service::fleet::{Counts, MigrationRequest};
+use rowhouse::service::fleet::{Counts, MigrationRequest, WorkFilter};
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -52,7 +52,8 @@ async fn tenant_rows_of_an_old_migration_are_pruned_and_their_counts_are_kept() 
     assert_eq!((after.state, after.ended_at), (done.state, done.ended_at));
     assert_eq!(rows(&sql).await, 0);
     let window = Window { after: None, limit: 10 };
-    let listed = fleet.tenants(&backend.operator(), done.id, None, None, &window).await.unwrap();
+    let listed =
+        fleet.tenants(&backend.operator(), done.id, &WorkFilter::default(), &window).await.unwrap();
     assert!(listed.rows.is_empty());
     // A second pruning changes nothing.
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 0);
@@ -73,7 +74,7 @@ async fn failed_rows_are_kept_while_they_can_be_retried() {
     let (fleet, ctx, sql) = (&backend.services.fleet, backend.operator(), fixture.sql().await);
     assert_eq!(fleet.prune(&later(&backend), NINETY_DAYS).await.unwrap(), 2);
     let window = Window { after: None, limit: 10 };
-    let kept = fleet.tenants(&ctx, failed.id, None, None, &window).await.unwrap().rows;
+    let kept = fleet.tenants(&ctx, failed.id, &WorkFilter::default(), &window).await.unwrap().rows;
     assert_eq!((kept.len(), kept[0].state), (1, WorkState::Failed));
     assert_eq!(kept[0].tenant.uuid(), fixture.tenants[1]);
     // A repaired and retried migration is complete, and pruned rows are still counted.

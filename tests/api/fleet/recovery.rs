@@ -6,7 +6,7 @@ use rowhouse::app::{Backend, Options};
 use rowhouse::config::Settings;
 use rowhouse::domain::page::Window;
 use rowhouse::pg::rules::Statements;
-use rowhouse::service::fleet::{MigrationRequest, RecoveryOutcome};
+use rowhouse::service::fleet::{MigrationRequest, RecoveryOutcome, WorkFilter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::Client;
@@ -104,8 +104,10 @@ async fn a_tenant_migrated_but_not_recorded_is_recorded_by_the_next_runner() {
     assert_eq!(fixture.runs().await, [1; 2]);
     let behind = "SELECT count(*) = 0 FROM tenants WHERE migrations_version <> 2";
     assert!(sql.query_one(behind, &[]).await.unwrap().get::<_, bool>(0));
-    let work =
-        fleet.tenants(&ctx, id, None, None, &Window { after: None, limit: 10 }).await.unwrap();
+    let work = fleet
+        .tenants(&ctx, id, &WorkFilter::default(), &Window { after: None, limit: 10 })
+        .await
+        .unwrap();
     for row in &work.rows {
         assert_eq!(row.applied.as_deref(), Some(&["V2__add_mood.sql".to_owned()][..]), "{row:?}");
     }
