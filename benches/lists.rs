@@ -125,7 +125,7 @@ const FLEET: &str = "
      ORDER BY o.created_at, t.number;
     INSERT INTO examinations (id, state, actor, options, lease_until, created_at, ended_at, tenant_count, vacancy_count,
                               wrong_count, warning_count, repaired_count)
-    VALUES (gen_random_uuid(), 'done', 'root', '{}', now(), now(), now(), 0, 0, 0, 0, 0);
+    VALUES (gen_random_uuid(), 'done', 'root', '{\"tenants\": []}', now(), now(), now(), 0, 0, 0, 0, 0);
     INSERT INTO examination_findings (examination_id, number, area, gravity, tenant_id, slug, what, next, repairable,
                                       outcome)
     SELECT e.id, t.number, 'rights', 'wrong', t.id, t.slug, 'the right to read notes is missing', 'repair it', true, 'open'

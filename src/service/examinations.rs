@@ -194,6 +194,16 @@ impl Examinations {
         examinations::lookup(&tx, id).await?.ok_or(Error::NotFound(Noun::Examination))
     }
 
+    /// Returns the last examination of everything that is done.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn find_last(&self, ctx: &CallContext) -> Result<Option<Record>> {
+        ctx.require(Permission::ViewFleet)?;
+        let tx = self.db.public().await.during("read an examination")?;
+        examinations::find_last(&tx).await
+    }
+
     /// Lists a page of the examinations, newest first.
     ///
     /// # Errors

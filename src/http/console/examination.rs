@@ -68,6 +68,7 @@ pub(super) async fn read(call: &Call) -> Answer {
     let filter = Filter {
         area: query.optional("area", word(FindingArea::WORDS)),
         gravity: query.optional("gravity", word(Gravity::WORDS)),
+        tenant: None,
     };
     let window = query.finish(Some(window))?;
     let examinations = &call.services().examinations;

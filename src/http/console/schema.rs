@@ -7,14 +7,18 @@ use super::Answer;
 use super::call::Call;
 use super::frame::Area;
 use super::one_tenant::{Tabs, api, named, record};
-use super::text::Count;
+use super::text::{Count, When};
 use crate::domain::Permission;
 use crate::domain::error::Result;
+use crate::domain::page::Window;
 use crate::domain::tenant::TenantRecord;
 use crate::service::doctor::Orphans;
-use crate::service::examinations::Request;
+use crate::service::examinations::{Filter, Record as Examination, Request, StoredFinding};
 use crate::service::fleet::{Rehearsal, RehearsalTarget, TrialEnd};
 use crate::service::overview::TenantSchema;
+
+/// How many findings about a tenant are shown.
+const FINDINGS: u16 = 20;
 
 #[derive(Template)]
 #[template(path = "schema.html")]
@@ -24,6 +28,8 @@ struct SchemaPage<'a> {
     schema: TenantSchema,
     /// Whether the caller may check and rehearse.
     may_run: bool,
+    /// The last check of everything and what it found about the tenant, for those who may see it.
+    checked: Option<(Examination, Vec<StoredFinding>)>,
     /// What a rehearsal said just now: each file, whether it can be applied, and more.
     trials: Option<Vec<(String, &'static str, String)>>,
 }
@@ -36,16 +42,40 @@ pub(super) async fn read(call: &Call) -> Answer {
 async fn show(call: &Call, trials: Option<Vec<(String, &'static str, String)>>) -> Answer {
     let record = record(call).await?;
     let schema = call.services().overview.tenant_schema(&call.ctx, &named(call)?).await?;
+    let checked = checked(call, &record).await?;
+    let page = call.page(Area::Tenants, format!("Schema of {}", record.tenant.name));
+    let page = page.api(format!("{}/schema", api(&record)));
+    let page = match &checked {
+        Some((check, _)) => page.api(format!(
+            "/control/v1/examinations/{}/findings?tenant={}&limit={FINDINGS}",
+            check.id, record.tenant.id
+        )),
+        None => page,
+    };
     let content = SchemaPage {
         record: &record,
         tabs: Tabs::of(call, &record, "Schema"),
         schema,
         may_run: call.may_everywhere(Permission::MigrateFleet),
+        checked,
         trials,
     };
-    let title = format!("Schema of {}", record.tenant.name);
-    let page = call.page(Area::Tenants, title).api(format!("{}/schema", api(&record)));
     page.show(&content)
+}
+
+async fn checked(
+    call: &Call,
+    record: &TenantRecord,
+) -> Result<Option<(Examination, Vec<StoredFinding>)>> {
+    if !call.may_everywhere(Permission::ViewFleet) {
+        return Ok(None);
+    }
+    let examinations = &call.services().examinations;
+    let Some(check) = examinations.find_last(&call.ctx).await? else { return Ok(None) };
+    let filter = Filter { tenant: Some(record.tenant.id), ..Filter::default() };
+    let window = Window { after: None, limit: FINDINGS };
+    let found = examinations.findings(&call.ctx, check.id, &filter, &window).await?.rows;
+    Ok(Some((check, found)))
 }
 
 /// Applies the migrations that the tenant lacks, rolls them back, and shows what came of it.

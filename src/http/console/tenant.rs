@@ -168,6 +168,10 @@ pub(super) async fn change_settings(call: &Call) -> Answer {
             let to = format!("/console/tenants/{}/settings", record.tenant.slug);
             return call.done(&to, "The settings are as they were.");
         }
+        // What is shown must be the change of what the person saw, and not take back what another one did meanwhile.
+        Some(_) if form.text("revision") != record.revision.to_string() => {
+            Error::Precondition(Precondition::Failed)
+        }
         Some(patch) if !form.has("confirm", "1") => return show_patch(call, &record, &patch),
         Some(patch) => {
             let changes = Changes { settings: Some(patch), ..Changes::default() };

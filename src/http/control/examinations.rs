@@ -193,6 +193,7 @@ async fn read(call: Call) -> Answer {
         ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
         ("area" = Option<String>, Query, description = "Only findings in this area", pattern = "^(walls|structure|rights|history|orphans|capacity|credentials)$"),
+        ("tenant" = Option<Uuid>, Query, description = "Only findings about the tenant with this id"),
         ("gravity" = Option<String>, Query, description = "Only findings of this gravity: wrong or warning", pattern = "^(wrong|warning)$"),
     ),
     responses(
@@ -211,6 +212,9 @@ async fn findings(call: Call) -> Answer {
     let filter = Filter {
         area: query.optional("area", word(Area::WORDS)),
         gravity: query.optional("gravity", word(Gravity::WORDS)),
+        tenant: query.optional("tenant", |text| {
+            text.parse().map(TenantId::new).map_err(|_no_id| Rule::UuidFormat)
+        }),
     };
     let window = query.finish(Some(window))?;
     let page = call.services().examinations.findings(&call.ctx, id, &filter, &window).await?;

@@ -95,6 +95,8 @@ pub struct Filter {
     pub area: Option<String>,
     /// Of this gravity.
     pub gravity: Option<String>,
+    /// About this tenant.
+    pub tenant: Option<TenantId>,
 }
 
 /// An examination whose lease has ended counts as failed.
@@ -255,9 +257,10 @@ pub async fn findings(
                 AND number > coalesce($2, -1)
                 AND ($3::text IS NULL OR area = $3)
                 AND ($4::text IS NULL OR gravity = $4)
+                AND ($6::uuid IS NULL OR tenant_id = $6)
               ORDER BY number
               LIMIT $5",
-            &[&id, &after, &filter.area, &filter.gravity, &limit],
+            &[&id, &after, &filter.area, &filter.gravity, &limit, &filter.tenant],
         )
         .await
         .during("list findings")?;

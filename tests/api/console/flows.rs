@@ -169,6 +169,12 @@ async fn a_change_of_settings_is_shown_as_a_merge_patch_before_it_is_made() {
     assert_eq!(settings().await, json!({ "plan": "gold", "seats": 5 }));
     change("{\"seats\": 7}", "1").await.leads_to();
     assert_eq!(settings().await, json!({ "seats": 7 }));
+    let old = [("revision", "1"), ("settings", "{\"plan\": \"silver\"}")];
+    let stale = browser.post(path, &old).await;
+    assert_eq!(stale.status, 412, "{stale:?}");
+    stale.shows("has changed meanwhile");
+    stale.shows("&#34;seats&#34;: 7");
+    stale.shows("silver");
     for bad in ["{", "[]", "{\"a\": null}"] {
         let page = change(bad, "").await;
         assert_eq!(page.status, 400, "{bad}");
@@ -211,6 +217,15 @@ async fn a_list_shows_which_tenants_are_behind_and_a_purge_shows_what_is_left() 
     let sql = app.sql().await;
     let older = "UPDATE tenants SET migrations_version = 1, migrations_fingerprint = 'older' WHERE slug = 'acme'";
     sql.execute(older, &[]).await.unwrap();
+    // The overview counts as the API does.
+    let counts = app.root().get("/control/v1/summary").await.body;
+    let overview = browser.get("/console").await.page();
+    overview.shows(&format!("<dt>All</dt><dd>{}</dd>", counts["tenants"]["total"]));
+    overview.shows(&format!("data-status=\"warning\">{}</span>", counts["tenants"]["behind"]));
+    overview.shows(&format!(
+        "{} of {} ready",
+        counts["vacancies"]["ready"], counts["vacancies"]["wanted"]
+    ));
     let list = browser.get("/console/tenants").await.page();
     assert_eq!(list.text.matches("data-status=\"warning\">behind").count(), 1, "{}", list.text);
     let answer = app.root().get("/control/v1/tenants/acme").await.body;
