@@ -132,15 +132,15 @@ async fn a_check_shows_what_the_api_has_and_a_repair_repairs_it() {
     let wrong: Vec<&Value> = wrong.collect();
     assert!(wrong.iter().any(|one| one["slug"] == "acme"), "{wrong:?}");
     page.shows("href=\"/console/tenants/acme/schema\"");
-    let schema = browser.get("/console/tenants/acme/schema").await.page();
-    schema.shows(&format!("href=\"/console/health/{id}\">Last check</a>"));
-    let of_tenant = root.get(&schema.alternates()[1]).await.body["data"].clone();
+    let of_acme = browser.get("/console/tenants/acme/schema").await.page();
+    of_acme.shows(&format!("href=\"/console/health/{id}\">Last check</a>"));
+    let of_tenant = root.get(&of_acme.alternates()[1]).await.body["data"].clone();
     let of_tenant = of_tenant.as_array().unwrap();
     assert!(
         !of_tenant.is_empty() && of_tenant.iter().all(|one| one["slug"] == "acme"),
         "{of_tenant:?}"
     );
-    assert_eq!(schema.text.matches("class=\"finding\"").count(), of_tenant.len());
+    assert_eq!(of_acme.text.matches("class=\"finding\"").count(), of_tenant.len());
     page.shows(">Repair</button>");
     let repair = browser.post("/console/health", &[("repair", "on")]).await;
     let path = repair.leads_to().to_owned();

@@ -251,7 +251,8 @@ async fn a_list_shows_which_tenants_are_behind_and_a_purge_shows_what_is_left() 
     fewer.shows("data-poll");
     let answer = app.root().get("/control/v1/tenants/acme").await.body;
     assert!(answer["purge_started_at"].is_string(), "{answer}");
-    let form = [("revision", page.hidden("revision")), ("slug", "acme".to_owned())];
+    let asked = browser.get("/console/tenants/acme/purge").await.page();
+    let form = [("revision", asked.hidden("revision")), ("slug", "acme".to_owned())];
     let form = form.each_ref().map(|(name, value)| (*name, value.as_str()));
     browser.post("/console/tenants/acme/purge", &form).await.leads_to();
     let gone = browser.get(part).await.page();
