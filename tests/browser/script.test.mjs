@@ -189,6 +189,21 @@ test('a form is sent once, and its answer takes the place of the page', async ()
   );
 });
 
+test('the focus goes to the heading where its button is disabled by an answer or an update', async () => {
+  const act = (off) => `<form method="post" action="/act" data-enhance><button id="b"${off}>Go</button></form>`;
+  await show(`<h1>One</h1>${act('')}`, { '/act': ok(`<h1>Two</h1>${act(' disabled')}`) });
+  await page.locator('#b').press('Enter');
+  await page.getByRole('heading', { name: 'Two' }).waitFor();
+  await page.waitForFunction(() => document.activeElement.nodeName === 'H1');
+  let over = false;
+  const live = (off) => `<div id="live"${over ? '' : ' data-poll="0.5s"'}><h1>Live</h1><button id="b"${off}>Go</button></div>`;
+  await show(live(''), { '/page': () => ok(live(over ? ' disabled' : '')) });
+  await page.locator('#b').focus();
+  over = true;
+  await page.locator('#b:disabled').waitFor();
+  await page.waitForFunction(() => document.activeElement.nodeName === 'H1');
+});
+
 test('the answer to a form says what is kept: a hidden revision changes, a password goes', async () => {
   const form = (revision, typed, more) =>
     `<form method="post" action="/act" data-enhance><input type="hidden" name="revision" value="${revision}">` +
