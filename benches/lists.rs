@@ -167,12 +167,18 @@ async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> 
         let body = Some(json!({ "offset": offset, "limit": 100 }));
         queries.push(Query { name, path: "/v2/TenantListTenants".to_owned(), body });
     }
+    queries.extend(pages(sql).await);
+    queries
+}
+
+/// Returns the pages of the console that list or count something.
+async fn pages(sql: &Client) -> Vec<Query> {
     let first = "SELECT id FROM operations ORDER BY created_at LIMIT 1";
     let migration: Uuid = sql.query_one(first, &[]).await.expect("there is a migration").get(0);
     let check = "SELECT id FROM examinations";
     let check: Uuid = sql.query_one(check, &[]).await.expect("there is an examination").get(0);
     let of_migration = format!("/console/migrations/{migration}");
-    for (name, path) in [
+    let pages = [
         ("console: overview", CONSOLE),
         ("console: tenants", "/console/tenants"),
         ("console: tenants by status", "/console/tenants?status=suspended"),
@@ -197,10 +203,8 @@ async fn queries(server: &HttpServer, sql: &Client, tenants: i32) -> Vec<Query> 
         ("console: a check", &format!("/console/health/{check}")),
         ("console: server", "/console/server"),
         ("console: account", "/console/account"),
-    ] {
-        queries.push(Query::get(name, path));
-    }
-    queries
+    ];
+    pages.into_iter().map(|(name, path)| Query::get(name, path)).collect()
 }
 
 async fn measure(
