@@ -220,6 +220,19 @@ test('the answer to a form says what is kept: a hidden revision changes, a passw
   assert.equal(await page.locator('details').evaluate((details) => details.open), true);
 });
 
+test('a form that is answered with an outage keeps what was typed, and is sent again', async () => {
+  const form = (name) => `<form method="post" action="/act" data-enhance><input id="a" name="a" value=""><button id="b">${name}</button></form>`;
+  const all = [[503, POLICY, html('<h1>Not available</h1>')], [503, POLICY, html(form('Try again'))], ok('<h1>Done</h1>')];
+  await show(form('Send'), { '/act': () => all.shift() });
+  await page.locator('#a').fill('typed');
+  await page.locator('#b').click();
+  await page.getByRole('alert').filter({ hasText: 'Nothing that you typed is lost' }).waitFor();
+  assert.equal(await page.locator('#a').inputValue(), 'typed');
+  await page.locator('#b').click();
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.getByRole('heading', { name: 'Done' }).waitFor();
+});
+
 test('a form whose server does not answer keeps what was typed', async () => {
   await show('<form method="post" action="/act" data-enhance><input name="a"><button>Go</button></form>', { '/act': () => [0] });
   await page.locator('input').fill('typed');

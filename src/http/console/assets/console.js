@@ -227,6 +227,8 @@ async function send(form, submitter) {
     const answer = await fetch(address, { method: 'POST', body, headers: { Accept: 'text/html' } });
     if (!answer.headers.get('Content-Type')?.startsWith('text/html')) throw new TypeError('no page');
     const page = parse(await answer.text());
+    // Such an answer would take what was typed away, unless it has it in a form of its own.
+    if (answer.status >= 500 && !page.querySelector('main form[method="post"]')) throw new Error('not now');
     delete form.dataset.sent;
     show(page, answer.redirected ? answer.url : location.href);
   } catch {
