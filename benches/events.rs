@@ -55,7 +55,7 @@ async fn write(sql: &Client, table: &str) {
         "INSERT INTO {table} (id, at, actor, action, tenant_id, request_id, details)
          SELECT gen_random_uuid(), clock_timestamp(), 'user:' || gen_random_uuid(), 'tenant.update', gen_random_uuid(),
                 gen_random_uuid()::text, jsonb_build_object('revision', n, 'name', 'Acme ' || n)
-           FROM generate_series(1, $1) n"
+           FROM generate_series(1, $1::bigint) n"
     );
     sql.execute(&insert, &[&SEALED_AT_ONCE]).await.expect("events can be written");
 }

@@ -30,7 +30,11 @@ async fn its_url_and_psql_command_connect_to_it() {
     assert_eq!(url.get_hosts(), [Host::Unix(server.socket_dir().to_path_buf())]);
     assert_eq!(ask(&url, "SELECT current_user::text").await, "rowhouse");
     let line = server.psql_line("rowhouse") + " -Atc 'SELECT 6 * 7'";
-    let output = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+    // The caller's variables of libpq are for another server.
+    let mut shell = Command::new("/bin/sh");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    shell.args(["-c", &line]).env_clear().env("PATH", path);
+    let output = shell.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{line}: {output:?}");
 }
 
