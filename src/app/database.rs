@@ -8,14 +8,18 @@ use crate::config::Settings;
 use crate::embedded;
 use crate::pg::bootstrap;
 use crate::pg::connect::name;
-use crate::pg::connect::tls::{Connector, TlsFiles};
+#[cfg(feature = "embedded-postgres")]
+use crate::pg::connect::tls::Connector;
+use crate::pg::connect::tls::TlsFiles;
 use crate::pg::connect::url::DatabaseUrl;
 use crate::pg::rules::{Endpoint, RUNTIME_LOGIN, Tls};
 
 /// The database of an embedded server.
+#[cfg(feature = "embedded-postgres")]
 const EMBEDDED_DATABASE: &str = "rowhouse";
 
 /// Connections that an embedded server allows beyond our budget, for operators with `psql`.
+#[cfg(feature = "embedded-postgres")]
 const EMBEDDED_SPARE_CONNECTIONS: usize = 20;
 
 /// Where a database comes from.
