@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{Severity, SqlState};
 
-use self::node::{is_name_of, is_node_away};
+use self::node::{is_name_of, is_node_away, without_shards};
 use crate::domain::error::{Cause, Conflict, Error, with_causes};
 use crate::domain::names::TenantId;
 use crate::domain::outage::Outage;
@@ -249,8 +249,9 @@ impl Failure {
             ("type", db.datatype()),
         ];
         let named = objects.into_iter().filter_map(|(kind, name)| {
-            let name = name.filter(|name| !message.contains(&format!("\"{name}\"")))?;
-            Some(format!("{kind} \"{name}\""))
+            let named = without_shards(db, &format!("{kind} \"{}\"", name?));
+            let quoted = named.strip_prefix(kind).unwrap_or(&named).trim_start();
+            (!message.contains(quoted)).then_some(named)
         });
         let named: Vec<String> = named.collect();
         let mut text = message.clone();
@@ -260,8 +261,8 @@ impl Failure {
         for (word, part) in [("detail", db.detail().filter(|_| !quotes_rows)), ("hint", db.hint())]
         {
             if let Some(part) = part {
-                text =
-                    format!("{text}; {word}: {}", part.replace('\n', ", ").trim_end_matches('.'));
+                let part = without_shards(db, part).replace('\n', ", ");
+                text = format!("{text}; {word}: {}", part.trim_end_matches('.'));
             }
         }
         text
@@ -385,7 +386,7 @@ fn means_unavailable(state: &SqlState) -> bool {
 #[must_use]
 pub fn server_message(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
+        return format!("{} (SQLSTATE {})", without_shards(db, db.message()), db.code().code());
     }
     with_causes(error)
 }

@@ -26,6 +26,9 @@ pub(super) const ON_NODES: &str = "
       JOIN pg_catalog.pg_dist_node n ON n.nodeid = r.nodeid
      ORDER BY 1";
 
+/// The function of Citus that runs a statement on every node.
+const ASK_NODES: &str = "run_command_on_all_nodes(text, boolean, boolean)";
+
 /// What a node answered to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeAnswer {
@@ -82,7 +85,8 @@ impl Wanted {
 /// Refuses a database that is no coordinator, and settings with which no schema could be created.
 ///
 /// # Errors
-/// [`BootstrapError::NotCoordinator`], [`BootstrapError::ShardingForAll`], [`BootstrapError::NoPreparedTransactions`].
+/// [`BootstrapError::NotCoordinator`], [`BootstrapError::ShardingForAll`], [`BootstrapError::NodesClosed`],
+/// [`BootstrapError::NoPreparedTransactions`].
 pub(super) async fn require_coordinator(
     client: &Client,
     owner: &Endpoint,
@@ -94,9 +98,10 @@ pub(super) async fn require_coordinator(
                     (SELECT format('%s:%s', nodename, nodeport) FROM pg_catalog.pg_dist_node
                       WHERE groupid = 0 LIMIT 1) AS coordinator,
                     EXISTS (SELECT FROM pg_catalog.pg_dist_node WHERE groupid <> 0 AND isactive) AS has_workers,
+                    has_function_privilege($2, 'EXECUTE') AS may_ask,
                     coalesce(current_setting($1, true), '') AS sharding,
                     (SELECT source FROM pg_catalog.pg_settings WHERE name = $1) AS source",
-            &[(&SHARDING, Type::TEXT)],
+            &[(&SHARDING, Type::TEXT), (&format!("pg_catalog.{ASK_NODES}"), Type::TEXT)],
         )
         .await
         .map_err(step("read the place of the database in its cluster"))?;
@@ -111,6 +116,11 @@ pub(super) async fn require_coordinator(
         let source: Option<&str> = row.get("source");
         let statement = reset_statement(source.unwrap_or_default(), facts);
         return Err(BootstrapError::ShardingForAll { statement });
+    }
+    if !row.get::<_, bool>("may_ask") {
+        let owner = &facts.owner;
+        let statement = format!("GRANT EXECUTE ON FUNCTION pg_catalog.{ASK_NODES} TO {owner}");
+        return Err(BootstrapError::NodesClosed { owner: owner.clone(), statement });
     }
     if !row.get::<_, bool>("has_workers") {
         return Ok(()); // a commit on one node is not prepared

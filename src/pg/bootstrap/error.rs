@@ -152,6 +152,17 @@ pub enum BootstrapError {
         /// The statements that make them known.
         statements: String,
     },
+    /// The owner may not run statements on the nodes of the cluster.
+    #[error(
+        "the owner {owner} may not run statements on the nodes of the cluster, which a start and rowhouse cluster need; let a \
+         superuser run on the coordinator: {statement}"
+    )]
+    NodesClosed {
+        /// The owner, quoted as an identifier.
+        owner: String,
+        /// The statement that grants it.
+        statement: String,
+    },
     /// Isolation by role would keep a connection to a node for each session and tenant.
     #[error(
         "isolation = role on Citus keeps a connection to a node for each session and each tenant that it has served, \

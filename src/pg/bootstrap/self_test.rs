@@ -71,6 +71,10 @@ async fn nodes(db: &Db) -> Result<Vec<String>, BootstrapError> {
             Err(failure) if failure.is_node_away() => {
                 warnings.push(format!("the node {node} is away, and was not tested"));
             }
+            // Any tenant may hold it, and none may keep a server from starting.
+            Err(Failure::LockTimeout { wait, .. }) => {
+                warnings.push(format!("the node {node} was not tested: {wait}"));
+            }
             outcome => {
                 must_be_refused(&format!("a tenant on the node {node}"), &statement, outcome)?;
             }

@@ -1,6 +1,6 @@
 //! What the errors of a cluster's nodes look like: a node that is away, and names with the number of a shard behind them.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::Failure;
 
@@ -28,6 +28,34 @@ pub(super) fn is_name_of(found: &str, name: &str) -> bool {
     })
 }
 
+/// The first number that Citus gives a shard.
+const FIRST_SHARD: u64 = 102_008;
+
+/// Returns a text of an error with the names of the tables as they are on the coordinator: a node names the tables, indexes
+/// and constraints of its shards, which have the number of the shard behind their names.
+pub(super) fn without_shards(db: &DbError, text: &str) -> String {
+    let of_node =
+        db.where_().is_some_and(|context| context.contains("while executing command on "));
+    if of_node { without_numbers(text) } else { text.to_owned() }
+}
+
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for (at, part) in text.split('"').enumerate() {
+        if at > 0 {
+            plain.push('"');
+        }
+        let is_numbered = ["relation ", "table ", "index ", "constraint "];
+        let is_name =
+            at % 2 == 1 && is_numbered.iter().any(|kind| plain[..plain.len() - 1].ends_with(kind));
+        let number = part.rsplit_once('_').filter(|(_, number)| {
+            is_name && number.parse::<u64>().is_ok_and(|number| number >= FIRST_SHARD)
+        });
+        plain.push_str(number.map_or(part, |(name, _)| name));
+    }
+    plain
+}
+
 impl Failure {
     /// Whether a node of the cluster that a statement needs is away. The server itself is not: a statement that needs
     /// another node succeeds.
@@ -40,6 +68,25 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_shard_is_left_out_behind_the_names_of_tables_indexes_and_constraints() {
+        for (of_node, plain) in [
+            (
+                "null value in column \"id_102014\" of relation \"tags_102014\" violates not-null constraint",
+                "null value in column \"id_102014\" of relation \"tags\" violates not-null constraint",
+            ),
+            (
+                "duplicate key value violates unique constraint \"tags_pkey_102014\"",
+                "duplicate key value violates unique constraint \"tags_pkey\"",
+            ),
+            ("relation \"tags_2024\" does not exist", "relation \"tags_2024\" does not exist"),
+            ("table \"tags_202401_102014\"", "table \"tags_202401\""),
+            ("an open \"quote", "an open \"quote"),
+        ] {
+            assert_eq!(without_numbers(of_node), plain);
+        }
+    }
 
     #[test]
     fn a_name_is_recognised_with_the_number_of_a_shard_and_with_nothing_else() {

@@ -40,7 +40,7 @@ const USES_ELSEWHERE: &str = "
            coalesce('owner of ' || described,
                     count(*) || CASE count(*) WHEN 1 THEN ' object' ELSE ' objects' END
                         || ' in database ' || quote_ident(datname)) AS use,
-           shared, bool_or(deptype = 'o') AS is_owner
+           shared, bool_or(deptype = 'o') AS is_owner, quote_ident(current_user) AS new_owner
       FROM (SELECT d.datname, s.deptype,
                    CASE WHEN s.dbid = 0 THEN pg_describe_object(s.classid, s.objid, s.objsubid) END AS described,
                    CASE WHEN s.dbid = 0 THEN (SELECT upper(type) || ' ' || identity
@@ -160,15 +160,17 @@ async fn databases_in_use(tx: &PublicTx, role: &SchemaName) -> Result<Vec<String
     }
     let uses = rows.iter().map(|row| row.get("use")).collect();
     let remedies = rows.iter().map(|row| {
+        // By its name: in a database with Citus, CURRENT_USER in REASSIGN OWNED ends the server process (13.2).
+        let new_owner: &str = row.get("new_owner");
         match (row.get::<_, Option<&str>>("database"), row.get::<_, Option<&str>>("shared")) {
             (Some(database), _) if row.get("is_owner") => format!(
-                "run in database {database}: REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role};"
+                "run in database {database}: REASSIGN OWNED BY {role} TO {new_owner}; DROP OWNED BY {role};"
             ),
             (Some(database), _) => {
                 format!("run in database {database}: DROP OWNED BY {role};")
             }
             (None, shared) => {
-                format!("run: ALTER {} OWNER TO CURRENT_USER;", shared.unwrap_or_default())
+                format!("run: ALTER {} OWNER TO {new_owner};", shared.unwrap_or_default())
             }
         }
     });

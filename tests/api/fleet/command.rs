@@ -128,7 +128,7 @@ async fn a_second_migrate_names_the_running_process_and_pause_stops_it() {
         .command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"])
         .spawn()
         .expect("the program starts");
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     let refused = program.run(&["migrate"]).expect(1);
     let pid = format!("process {} on ", first.id());
     assert!(refused.stderr.contains(&pid) && refused.stderr.contains(" since "), "{refused:?}");

@@ -120,7 +120,7 @@ async fn a_migration_is_paused_resumed_cancelled_and_retried_by_request() {
     let app = serve(&fixture).await;
     let root = app.root();
     let id = start(&root, &json!({ "workers": 1 })).await;
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     let second = root.post(MIGRATIONS, &json!({})).await;
     assert_problem(&second, 409, "migration_running");
     let detail = second.body["detail"].as_str().unwrap();
@@ -178,7 +178,7 @@ async fn a_pause_is_taken_back_while_its_tenants_are_still_being_finished() {
     let app = serve(&fixture).await;
     let root = app.root();
     let id = start(&root, &json!({ "workers": 1 })).await;
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     // Once before the runner has seen the pause, once after it.
     for is_seen in [false, true] {
         assert_eq!(post_verb(&root, &id, "pause").await.status, 200);
@@ -294,7 +294,7 @@ async fn a_stopping_server_releases_its_run_and_another_server_resumes_it() {
     let lock = MigrationLock::hold(&fixture).await;
     let app = serve(&fixture).await;
     let id = start(&app.root(), &json!({ "workers": 1 })).await;
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     let (_, ()) = tokio::join!(app.stop(), async {
         let sql = fixture.sql().await;
         // The run is released only after the stop signal; the listener is already closed then.

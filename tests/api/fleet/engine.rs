@@ -6,8 +6,8 @@ use rowhouse::domain::{Error, Rule};
 use rowhouse::service::fleet::{MigrationRequest, RehearsalTarget, WorkFilter};
 
 use super::fixture::{
-    Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome, provision,
-    wait_for,
+    END_WAITING, Fixture, MigrationLock, SECOND, WAITS_FOR_LOCK, migrate, no_events, outcome,
+    provision, wait_for,
 };
 
 const ALL_ROWS: Window = Window { after: None, limit: 100 };
@@ -159,7 +159,7 @@ async fn a_second_run_is_refused_and_names_the_lease_owner() {
     let ctx = one.operator();
     let made = one.services.fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         let fleet = &two.services.fleet;
         for refused in [
             fleet.start(&ctx, &MigrationRequest::default()).await.map(drop),
@@ -191,7 +191,7 @@ async fn a_runner_that_lost_its_lease_starts_no_further_tenant() {
         .await
         .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         // Another process takes the run over after the lease has expired.
         let sql = fixture.sql().await;
         sql.batch_execute(
@@ -319,10 +319,8 @@ async fn a_broken_connection_costs_an_attempt_and_the_tenant_succeeds() {
         .await
         .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
-        let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
-        assert_eq!(fixture.sql().await.query(kill, &[]).await.unwrap().len(), 1);
+        lock.wait_until_waiting().await;
+        assert_eq!(fixture.sql().await.query(END_WAITING, &[]).await.unwrap().len(), 1);
         lock.release().await;
     });
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 2, 0, 0]));
@@ -345,12 +343,10 @@ async fn a_commit_whose_answer_is_lost_is_recorded_as_done() {
         .await
         .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         // The migration is committed before the connection is terminated.
-        let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
         let sql = fixture.sql().await;
-        sql.batch_execute(&format!("{}; {cut}", fixture.as_if_committed(0, fleet.set())))
+        sql.batch_execute(&format!("{}; {END_WAITING}", fixture.as_if_committed(0, fleet.set())))
             .await
             .unwrap();
         lock.release().await;
@@ -428,7 +424,7 @@ async fn a_worker_claims_a_bounded_batch_of_tenants() {
     let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = fleet.start(&ctx, &command).await.unwrap();
     let (ran, claimed) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         let claimed = "SELECT count(*) FROM operation_tenants WHERE state = 'running'";
         let claimed: i64 = sql.query_one(claimed, &[]).await.unwrap().get(0);
         lock.release().await;
@@ -520,7 +516,7 @@ async fn tenants_deleted_or_purged_during_a_run_are_recorded_as_done_or_skipped(
         .await
         .unwrap();
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         let gone = format!(
             "UPDATE tenants SET status = 'deleting', purge_after = now() + interval '1 day' WHERE slug = 't0';
              DROP SCHEMA {} CASCADE; DELETE FROM tenants WHERE slug = 't1'",

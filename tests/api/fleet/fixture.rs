@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::{Program, TestDatabase, provision_command, settings_for};
+use crate::support::postgres::connect;
+use crate::support::{Program, TestDatabase, TestEngine, provision_command, settings_for};
 
 /// The first migration of every tenant: a table with one row that counts how often a migration ran.
 pub const FIRST: (&str, &str) = (
@@ -161,28 +162,42 @@ pub fn outcome(record: &Record) -> (&'static str, Option<&'static str>, [i64; 4]
     )
 }
 
-/// An advisory lock that migrations with [`WAITS_FOR_LOCK`] wait for.
-pub struct MigrationLock(Client);
+/// An advisory lock that migrations with [`WAITS_FOR_LOCK`] wait for: in the database, and on a cluster in that of each
+/// worker, where the query on the tenant's table takes it.
+pub struct MigrationLock(Vec<Client>);
+
+/// Ends the session in which a migration waits for the lock, on a cluster that of the coordinator. Returns a row for each.
+pub const END_WAITING: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'
+       AND query LIKE '%pg_advisory_xact_lock_shared(4711)%'";
 
 impl MigrationLock {
     pub async fn hold(fixture: &Fixture) -> Self {
-        let locking = fixture.sql().await;
-        locking.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
-        Self(locking)
+        let mut sessions = vec![fixture.sql().await];
+        if TestEngine::of_run() == TestEngine::Citus {
+            for worker in fixture.database.worker_urls().await {
+                sessions.push(connect(&worker).await);
+            }
+        }
+        for session in &sessions {
+            session.execute("SELECT pg_advisory_lock(4711)", &[]).await.expect("the lock is free");
+        }
+        Self(sessions)
     }
 
     /// Waits until a migration waits for the lock.
-    pub async fn wait_until_waiting(&self, fixture: &Fixture) {
-        let sql = fixture.sql().await;
-        wait_for(&sql, "SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                         WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted").await;
+    pub async fn wait_until_waiting(&self) {
+        let waits = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                      WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
+        let waiting = self.0.iter().map(|session| Box::pin(wait_for(session, waits)));
+        futures_util::future::select_all(waiting).await;
     }
 
     pub async fn release(self) {
-        self.0
-            .execute("SELECT pg_advisory_unlock(4711)", &[])
-            .await
-            .expect("this session holds the lock");
+        for session in &self.0 {
+            let released = session.execute("SELECT pg_advisory_unlock(4711)", &[]).await;
+            released.expect("this session holds the lock");
+        }
     }
 }
 

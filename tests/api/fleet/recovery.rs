@@ -65,7 +65,7 @@ async fn process_waiting_for_lock(lock: &MigrationLock, fixture: &Fixture, lease
         program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
     process.stdout(Stdio::null()).stderr(Stdio::null());
     let process = process.spawn().expect("the program starts");
-    lock.wait_until_waiting(fixture).await;
+    lock.wait_until_waiting().await;
     process
 }
 
@@ -166,7 +166,7 @@ async fn a_stopping_server_hands_its_run_to_another() {
     let body = serde_json::json!({ "workers": 1 });
     let started = first.root().post("/control/v1/migrations", &body).await;
     assert_eq!(started.status, 202, "{started:?}");
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     let second = recovering_server(&fixture).await;
     let sql = second.sql().await;
     let (_, ()) = tokio::join!(first.stop(), async {
@@ -286,7 +286,7 @@ async fn run_stopped_midway(fixture: &Fixture, backend: &Backend) -> Uuid {
     let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = fleet.start(&ctx, &command).await.expect("a migration can be started");
     let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(fixture).await;
+        lock.wait_until_waiting().await;
         // Polled in this order, so that the run is told to stop before the lock is released.
         tokio::join!(fleet.stop(), lock.release());
     });

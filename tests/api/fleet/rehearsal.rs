@@ -69,7 +69,7 @@ async fn a_rehearsal_on_a_vacancy_leaves_it_unchanged() {
     let lock = MigrationLock::hold(&fixture).await;
     let (fleet, ctx) = (&after.services.fleet, after.operator());
     let (rehearsed, made) = tokio::join!(fleet.rehearse(&ctx, RehearsalTarget::Vacancy), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         // The vacancy is locked, so the set-up builds its own schema instead of waiting.
         let made = provision(&before, "acme").await;
         lock.release().await;
@@ -99,7 +99,7 @@ async fn a_cancelled_rehearsal_leaves_nothing_and_allows_the_next() {
     let (fleet, ctx) = (backend.services.fleet.clone(), backend.operator());
     let rehearsing =
         tokio::spawn(async move { fleet.rehearse(&ctx, RehearsalTarget::FirstBehind).await });
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     rehearsing.abort();
     assert!(rehearsing.await.unwrap_err().is_cancelled());
     lock.release().await;

@@ -37,7 +37,7 @@ async fn one_process_pauses_a_run_and_another_resumes_it() {
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     let sql = fixture.sql().await;
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         let paused = two.services.fleet.pause(&ctx, made.id).await.unwrap();
         assert_eq!(paused.state.as_str(), "paused");
         // A repeated pause succeeds and changes nothing.
@@ -70,7 +70,7 @@ async fn a_cancelled_run_skips_unstarted_tenants_and_allows_the_next_run() {
     let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     let (ran, ()) = tokio::join!(one.services.fleet.run(&ctx, made.id, no_events()), async {
-        lock.wait_until_waiting(&fixture).await;
+        lock.wait_until_waiting().await;
         two.services.fleet.cancel(&ctx, made.id).await.unwrap();
         wait_for_two_heartbeats(&fixture.sql().await).await;
         lock.release().await;
@@ -160,7 +160,7 @@ async fn a_stopping_process_releases_its_run_between_two_tenants() {
     let command = MigrationRequest { workers: Some(1), ..MigrationRequest::default() };
     let made = one.services.fleet.start(&ctx, &command).await.unwrap();
     one.services.fleet.run_in_background(&ctx, made.id).await.unwrap();
-    lock.wait_until_waiting(&fixture).await;
+    lock.wait_until_waiting().await;
     let fleet = one.services.fleet.clone();
     let ((), ()) = tokio::join!(fleet.stop(), lock.release());
     let released = two.services.fleet.read(&ctx, made.id).await.unwrap();
