@@ -68,7 +68,8 @@ test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transacti
 test-engine: cargo postgres-to-test ## run API tests with the database taken for a Citus cluster (ARGS="-- fleet::" for some)
 	TEST_ENGINE=citus $(CARGO) test --test api $(ARGS)
 
-# The tests that a cluster cannot take, each with the rule of Citus.
+# The tests that a cluster cannot take, each with the rule of Citus. One test at a time: the databases of a server share
+# their roles, and Citus grants a role only where the nodes know all of its members.
 NOT_ON_CITUS = $(shell sed -n 's/^\([a-z_:0-9]*\)\t.*/--skip \1/p' tests/api/citus/not_on_citus.txt)
 
 test-citus: cargo ## run the tests on the Citus cluster whose coordinator is at CITUS_URL (ARGS="-- citus::" for some)
@@ -76,7 +77,7 @@ test-citus: cargo ## run the tests on the Citus cluster whose coordinator is at 
 		echo "test-citus: SKIPPED, because CITUS_URL names no coordinator (postgres://postgres@host:port/postgres)" >&2; \
 	else \
 		TEST_CITUS=1 TEST_DATABASE_URL="$(CITUS_URL)" $(CARGO) test --test api $(ARGS) \
-			$(if $(filter --,$(ARGS)),,--) $(NOT_ON_CITUS); \
+			$(if $(filter --,$(ARGS)),,--) --test-threads=1 $(NOT_ON_CITUS); \
 	fi
 
 fuzz: cargo ## send generated requests to every operation of the OpenAPI document (ARGS="--include-tag control")

@@ -161,6 +161,12 @@ async fn an_owner_without_a_needed_privilege_creates_nothing() {
         database = app.database.name()
     );
     sql.batch_execute(&create).await.unwrap();
+    if TestEngine::of_run() == TestEngine::Citus {
+        let ask = "run_command_on_all_nodes(text, boolean, boolean), \
+                   master_run_on_worker(text[], integer[], text[], boolean)";
+        let granted = format!("GRANT EXECUTE ON FUNCTION {ask} TO {login}");
+        sql.batch_execute(&granted).await.unwrap();
+    }
     let weaker = TestApp::builder()
         .on(app.database.clone())
         .with("database.url", app.database.url_of(&login, "of-a-test"))

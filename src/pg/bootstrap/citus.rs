@@ -26,8 +26,12 @@ pub(super) const ON_NODES: &str = "
       JOIN pg_catalog.pg_dist_node n ON n.nodeid = r.nodeid
      ORDER BY 1";
 
-/// The function of Citus that runs a statement on every node.
-const ASK_NODES: &str = "run_command_on_all_nodes(text, boolean, boolean)";
+/// The function of Citus that runs a statement on every node, and the one that it calls for that with the rights of its
+/// caller.
+const ASK_NODES: [&str; 2] = [
+    "pg_catalog.run_command_on_all_nodes(text, boolean, boolean)",
+    "pg_catalog.master_run_on_worker(text[], integer[], text[], boolean)",
+];
 
 /// What a node answered to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +102,10 @@ pub(super) async fn require_coordinator(
                     (SELECT format('%s:%s', nodename, nodeport) FROM pg_catalog.pg_dist_node
                       WHERE groupid = 0 LIMIT 1) AS coordinator,
                     EXISTS (SELECT FROM pg_catalog.pg_dist_node WHERE groupid <> 0 AND isactive) AS has_workers,
-                    has_function_privilege($2, 'EXECUTE') AS may_ask,
+                    has_function_privilege($2, 'EXECUTE') AND has_function_privilege($3, 'EXECUTE') AS may_ask,
                     coalesce(current_setting($1, true), '') AS sharding,
                     (SELECT source FROM pg_catalog.pg_settings WHERE name = $1) AS source",
-            &[(&SHARDING, Type::TEXT), (&format!("pg_catalog.{ASK_NODES}"), Type::TEXT)],
+            &[(&SHARDING, Type::TEXT), (&ASK_NODES[0], Type::TEXT), (&ASK_NODES[1], Type::TEXT)],
         )
         .await
         .map_err(step("read the place of the database in its cluster"))?;
@@ -119,7 +123,7 @@ pub(super) async fn require_coordinator(
     }
     if !row.get::<_, bool>("may_ask") {
         let owner = &facts.owner;
-        let statement = format!("GRANT EXECUTE ON FUNCTION pg_catalog.{ASK_NODES} TO {owner}");
+        let statement = format!("GRANT EXECUTE ON FUNCTION {} TO {owner}", ASK_NODES.join(", "));
         return Err(BootstrapError::NodesClosed { owner: owner.clone(), statement });
     }
     if !row.get::<_, bool>("has_workers") {

@@ -28,7 +28,17 @@ const FACTS: &str = "
            me.rolsuper OR current_setting('server_version_num')::int4 < 160000 OR role.oid IS NULL
                OR pg_has_role(role.oid, 'MEMBER WITH ADMIN OPTION') AS has_admin,
            (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
-             WHERE nspname = $1) IS NOT FALSE AS owns_schema
+             WHERE nspname = $1) IS NOT FALSE AS owns_schema,
+           -- The owner of a schema may drop what others have in it, but a node of Citus lets only the owner drop a table.
+           (SELECT format('%I.%I', n.nspname, c.relname)
+              FROM pg_catalog.pg_extension e
+             CROSS JOIN pg_catalog.pg_namespace n
+              JOIN pg_catalog.pg_depend d
+                ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND d.refobjid = n.oid
+               AND d.classid = 'pg_catalog.pg_class'::regclass
+              JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'p')
+             WHERE e.extname = 'citus' AND n.nspname = $1 AND NOT pg_has_role(c.relowner, 'USAGE')
+             ORDER BY c.relname LIMIT 1) AS table_of_another
       FROM pg_catalog.pg_roles me
       LEFT JOIN pg_catalog.pg_roles role ON role.rolname = $1
      WHERE me.rolname = current_user";
@@ -132,8 +142,13 @@ async fn require_permitted(tx: &PublicTx, schema: &SchemaName) -> Result<bool, D
     let login: String = facts.get("login");
     let has_role: bool = facts.get("has_role");
     let is = |fact: &str| facts.get::<_, bool>(fact);
+    let of_another: Option<&str> = facts.get("table_of_another");
     let (what, statement) = if !is("owns_schema") {
         ("schema", format!("ALTER SCHEMA {schema} OWNER TO {login}"))
+    } else if let Some(table) = of_another {
+        let statement = format!("ALTER TABLE {table} OWNER TO {login}");
+        let what = format!("the table {table}");
+        return Err(PurgeProblem::NotPermitted { login, what, statement }.into());
     } else if !has_role {
         return Ok(false);
     } else if is("is_superuser") {

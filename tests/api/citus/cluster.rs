@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::fleet::fixture::{self, Fixture};
+use crate::support::control::transition;
 use crate::support::{Program, TestApp, TestDatabase, TestEngine, settings_for};
 
 /// Whether the run is on a cluster.
@@ -212,6 +213,12 @@ async fn a_start_is_refused_with_the_statement_that_helps() {
     assert!(error.contains(&statement), "{error}");
     run(&statement).await;
 
+    // The owner may run nothing on the nodes.
+    run("REVOKE EXECUTE ON FUNCTION master_run_on_worker FROM rowhouse_test_owner, PUBLIC").await;
+    let error = refused(&database, &[]).await;
+    let (_, statement) = error.split_once("run on the coordinator: ").expect("it has the remedy");
+    run(statement).await;
+
     // A role that the cluster has forgotten.
     run("DELETE FROM pg_catalog.pg_dist_object WHERE classid = 'pg_authid'::regclass
             AND objid = 'rowhouse_migrator'::regrole")
@@ -223,8 +230,14 @@ async fn a_start_is_refused_with_the_statement_that_helps() {
         run(statement).await;
     }
     let app = TestApp::builder().on(database.clone()).spawn().await;
-    app.set_up("acme").await;
+    let acme = app.set_up("acme").await;
     drop(app);
+
+    // A tenant's lock is no reason.
+    run(&format!("BEGIN; LOCK TABLE {}.profiles", acme.schema())).await;
+    let impatient = TestApp::builder().with("database.lock_timeout", "50ms");
+    drop(impatient.with("database.isolation", "").on(database.clone()).spawn().await);
+    run("ROLLBACK").await;
 
     // A worker of the same cluster.
     let Some(worker) = database.worker_urls().await.into_iter().next() else { return };
@@ -347,4 +360,21 @@ async fn tenants_that_were_made_before_are_distributed_with_their_rows() {
     assert!(all.stdout.contains("all of them are distributed"), "{all:?}");
     let events = "SELECT count(*) FROM audit_events WHERE action = 'cluster.distribute'";
     assert!(sql.query_one(events, &[]).await.unwrap().get::<_, i64>(0) >= 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_another_owner_stops_a_purge_with_the_statement_that_helps() {
+    need_cluster!();
+    let app = TestApp::builder().with("tenants.purge_interval", "1h").spawn().await;
+    let acme = app.set_up("acme").await;
+    let superuser = app.superuser_sql().await;
+    let foreign = format!("CREATE TABLE {}.foreign (id int)", acme.schema());
+    superuser.batch_execute(&foreign).await.expect("a superuser may");
+    assert_eq!(transition(&app.root(), "acme", "delete").await.status, 200);
+    let stopped = Program::on(&app.database).run(&["tenant", "purge", "acme", "--yes"]).expect(1);
+    let statement =
+        format!("ALTER TABLE {}.\"foreign\" OWNER TO rowhouse_test_owner", acme.schema());
+    assert!(stopped.stderr.contains(&statement), "{stopped:?}");
+    superuser.batch_execute(&statement).await.expect("a superuser may");
+    assert_eq!(transition(&app.root(), "acme", "purge").await.status, 204);
 }
