@@ -306,7 +306,7 @@ impl Provisioning {
             outcome = self.set_up(prepared, Schema::OfVacancy).await?;
         }
         let was_vacancy = !matches!(outcome, SetupOutcome::NoVacancy);
-        if !was_vacancy && !new_tenants.in_steps() {
+        if !was_vacancy && !self.builds_in_steps() {
             outcome = self.set_up(prepared, Schema::New).await?;
         }
         if matches!(outcome, SetupOutcome::NoVacancy) {
@@ -323,6 +323,13 @@ impl Provisioning {
         self.vacancies.note_set_up(was_vacancy);
         tracing::info!(tenant.id = %made.id, tenant.slug = %made.slug, principal = %prepared.actor, "made a tenant");
         Ok(Some(made))
+    }
+
+    /// Whether a schema is built in transactions before that of the set-up: the set needs it, or hooks on a cluster, where a
+    /// node lets no second role use what the transaction has made.
+    fn builds_in_steps(&self) -> bool {
+        let second_role = self.db.rules().engine.is_citus() && !self.hooks.is_empty();
+        second_role || self.vacancies.new_tenants().in_steps()
     }
 
     /// Builds a schema in several transactions, as a vacancy, and takes it. Another set-up may take it first.

@@ -40,20 +40,18 @@ pub(super) fn without_shards(db: &DbError, text: &str) -> String {
 }
 
 fn without_numbers(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
+    const KINDS: [&str; 4] = ["relation ", "table ", "index ", "constraint "];
+    let mut plain: Vec<&str> = Vec::new();
+    // Every second part is within quotes.
     for (at, part) in text.split('"').enumerate() {
-        if at > 0 {
-            plain.push('"');
-        }
-        let is_numbered = ["relation ", "table ", "index ", "constraint "];
-        let is_name =
-            at % 2 == 1 && is_numbered.iter().any(|kind| plain[..plain.len() - 1].ends_with(kind));
-        let number = part.rsplit_once('_').filter(|(_, number)| {
+        let is_name = at % 2 == 1
+            && plain.last().is_some_and(|before| KINDS.iter().any(|kind| before.ends_with(kind)));
+        let named = part.rsplit_once('_').filter(|(_, number)| {
             is_name && number.parse::<u64>().is_ok_and(|number| number >= FIRST_SHARD)
         });
-        plain.push_str(number.map_or(part, |(name, _)| name));
+        plain.push(named.map_or(part, |(name, _)| name));
     }
-    plain
+    plain.join("\"")
 }
 
 impl Failure {
