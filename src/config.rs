@@ -38,8 +38,8 @@ pub use self::environment::{ServerVariables, server_variables, tenant_admin_pass
 pub use self::keys::KEYS;
 pub use self::own::{Own, OwnValues};
 pub use self::sections::{
-    AccessLog, Admin, Auth, CachedStatements, Console, Database, Fleet, ForcedEngine, Http, Log,
-    Management, Slugs, Tenants, Tokens,
+    AccessLog, Admin, Archives, Auth, CachedStatements, Console, Database, Fleet, ForcedEngine,
+    Http, Log, Management, Slugs, Tenants, Tokens,
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::unknown::variable_of;
@@ -98,6 +98,8 @@ pub struct Settings {
     pub slugs: Slugs,
     /// Fleet migrations.
     pub fleet: Fleet,
+    /// The archives that a server keeps.
+    pub archives: Archives,
     /// The log.
     pub log: Log,
     /// The sections of an application.
@@ -315,6 +317,17 @@ impl Settings {
             take_up_interval: r.duration_or_never("fleet.take_up_interval"),
             ledger_retention: r.duration_or_never("fleet.ledger_retention"),
         };
+        let archives = Archives {
+            store: match r.text("archives.store") {
+                Some(folder) => PathBuf::from(folder),
+                None => data_dir.join("archives"),
+            },
+            max_bytes: r.number("archives.max_bytes", 1 << 20, 1 << 50),
+            total_bytes: r.number("archives.total_bytes", 0, 1 << 60),
+            keep_exports: r.duration_or_never("archives.keep_exports"),
+            workers: r.number("archives.workers", 1, 64),
+            level: r.number("archives.level", 1, 19),
+        };
         let log = Log {
             format: r.choice("log.format"),
             access: r.choice("log.access"),
@@ -346,6 +359,7 @@ impl Settings {
             tokens,
             slugs,
             fleet,
+            archives,
             log,
             own: OwnValues::of(&r.merged),
             in_force: r.listing(),

@@ -71,12 +71,13 @@
 //! pg           SQL: connections, scopes, and the statements for each noun
 //! auth         tokens, passwords, signing keys
 //! migrations   migration files as text: read, check, split, lint
+//! store        the files that a server keeps, under keys
 //! embedded     an embedded PostgreSQL server
 //! telemetry    logs and metrics
 //! domain       names, rules, the one error type; no I/O
 //! ```
 //!
-//! `embedded` and `migrations` are beside `pg`, because they know no SQL connection. The parts of `pg`, lowest
+//! `store`, `embedded` and `migrations` are beside `pg`, because they know no SQL connection. The parts of `pg`, lowest
 //! first:
 //!
 //! ```text
@@ -144,6 +145,8 @@ pub mod migrations;
 pub mod pg;
 #[doc(hidden)]
 pub mod service;
+#[doc(hidden)]
+pub mod store;
 #[doc(hidden)]
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -42,8 +42,10 @@ use crate::service::overview::Process;
 use crate::service::refusals::Counters;
 use crate::service::sealing::Sealing;
 use crate::service::signing_keys::UnlockError;
+use crate::service::stored_archives::Keeper;
 use crate::service::tenants::Grants;
-use crate::service::{Damage, Provisioning, Services, SigningKeys, Vacancies};
+use crate::service::{Archives, Damage, Provisioning, Services, SigningKeys, Vacancies};
+use crate::store::Store;
 
 /// Everything but the listener: database, keys, services.
 pub struct Backend {
@@ -266,6 +268,22 @@ impl Backend {
         };
         let doctor = Doctor::new(db.clone(), Arc::clone(&tenant_set), version, budget)
             .expecting(expected_drift);
+        let archives = Archives::new(
+            db.clone(),
+            Arc::clone(&tenant_set),
+            version,
+            signing_keys.clone(),
+            slugs.clone(),
+            vacancies.clone(),
+        );
+        let keeper = Keeper::new(
+            Handle::current(),
+            db.clone(),
+            archives.at_level(settings.archives.level),
+            Store::new(settings.archives.store.clone()),
+            clock.clone(),
+            settings::archive_limits(settings),
+        );
         let process = Process {
             host: host.clone(),
             pid: std::process::id(),
@@ -289,6 +307,8 @@ impl Backend {
                 doctor.clone(),
                 clock.clone(),
             )),
+            keeper: Arc::new(keeper),
+            archive_level: settings.archives.level,
             doctor,
             server_version: version,
             process,
@@ -370,6 +390,7 @@ impl Backend {
     pub async fn close(self) {
         self.parts.fleet.stop().await;
         self.parts.examiner.stop().await;
+        self.parts.keeper.stop().await;
         self.database.close();
         #[cfg(feature = "embedded-postgres")]
         stop(self.embedded).await;

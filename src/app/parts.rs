@@ -16,14 +16,15 @@ use crate::service::overview::Process;
 use crate::service::refusals::{self, Refusals};
 use crate::service::sealing::Sealing;
 use crate::service::sessions::Lifetimes as SessionLifetimes;
+use crate::service::stored_archives::Keeper;
 use crate::service::tenants::Grants;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 use crate::service::{
     ApiKeys, Archives, Audit, Cluster, ConsoleSessions, Damage, Doctor, Events, Examinations,
     Fleet, Health, Identity, Invitations, Leases, Lifecycle, Me, Members, Overview, Passwords,
-    Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, System, Tenants, Tokens,
-    Vacancies,
+    Profiles, Provisioning, Registry, Services, Sessions, SigningKeys, StoredArchives, System,
+    Tenants, Tokens, Vacancies,
 };
 
 /// What the services of each runtime are built from, besides its pools.
@@ -47,6 +48,9 @@ pub(super) struct Parts {
     pub(super) vacancies: Vacancies,
     pub(super) fleet: Arc<Engine>,
     pub(super) examiner: Arc<Examiner>,
+    pub(super) keeper: Arc<Keeper>,
+    /// How much archives are compressed.
+    pub(super) archive_level: i32,
     pub(super) process: Process,
     pub(super) tenant_set: Arc<MigrationSet>,
     pub(super) doctor: Doctor,
@@ -80,6 +84,15 @@ impl Parts {
             self.session_lifetimes,
             refusals.clone(),
         );
+        let archives = Archives::new(
+            db.clone(),
+            Arc::clone(&self.tenant_set),
+            self.server_version,
+            signing_keys.clone(),
+            self.slugs.clone(),
+            self.vacancies.clone(),
+        );
+        let archives = archives.at_level(self.archive_level);
         Services {
             console_sessions: ConsoleSessions::new(
                 db.clone(),
@@ -92,14 +105,12 @@ impl Parts {
             provisioning: self.provisioning.clone(),
             vacancies: self.vacancies.clone(),
             sessions,
-            archives: Archives::new(
+            stored_archives: StoredArchives::new(
                 db.clone(),
-                Arc::clone(&self.tenant_set),
-                self.server_version,
-                signing_keys.clone(),
-                self.slugs.clone(),
-                self.vacancies.clone(),
+                archives.clone(),
+                Arc::clone(&self.keeper),
             ),
+            archives,
             me: Me::new(db.clone(), self.hasher.clone(), self.session_lifetimes, refusals.clone()),
             signing_keys,
             tenants: Tenants::new(db.clone()).granting(Arc::clone(&self.grants)),

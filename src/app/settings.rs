@@ -9,6 +9,7 @@ use crate::config::{CachedStatements, ForcedEngine, Settings};
 use crate::pg::bootstrap::Wanted;
 use crate::pg::rules::{Rules, Sharing, Statements, TimeLimits};
 use crate::service::sessions;
+use crate::service::stored_archives;
 use crate::service::tenants::slugs::SlugRules;
 use crate::service::tokens::Lifetimes;
 
@@ -81,5 +82,16 @@ pub(super) fn lifetimes(settings: &Settings) -> Lifetimes {
         max: tokens.max_lifetime.map(length),
         default: tokens.default_lifetime.map(length),
         overlap: length(tokens.rotation_overlap),
+    }
+}
+
+pub(super) fn archive_limits(settings: &Settings) -> stored_archives::Limits {
+    let archives = &settings.archives;
+    let length = |length| time::Duration::try_from(length).unwrap_or(time::Duration::MAX);
+    stored_archives::Limits {
+        max_bytes: archives.max_bytes,
+        total_bytes: (archives.total_bytes > 0).then_some(archives.total_bytes),
+        keep_exports: archives.keep_exports.map(length),
+        workers: archives.workers,
     }
 }

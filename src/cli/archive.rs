@@ -1,19 +1,19 @@
 //! `tenant export` and, of an archive, `tenant import`: the data of one tenant to a file or a pipe, and back.
 
-use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 use time::OffsetDateTime;
 use tokio::io::AsyncRead;
+use uuid::Uuid;
 
-use super::control::{Named, RecordView};
+use super::archive_file::{Partial, is_stdout, open_stdout, output_file, save};
+use super::control::{ArchiveView, Named, RecordView, Target, Uses, on_control};
 use super::failure::Arguments;
 use super::tenant::{Which, tenant_ref};
 use super::{Exit, Failure, Output, files, output};
@@ -31,6 +31,7 @@ it without this program. It has no password, token or key.
 
 Examples:
   rowhouse tenant export acme
+  rowhouse tenant export acme --to-store
   rowhouse tenant export acme -o - | ssh backup 'cat > acme.rowhouse.tar'
   rowhouse tenant import acme.rowhouse.tar --slug acme-copy --dry-run";
 
@@ -45,6 +46,9 @@ pub(super) struct Export {
     /// The file to write, or - for stdout; without it, SLUG.rowhouse.tar in this folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write to the store of the server (archives.store), from where `rowhouse archive fetch` takes it
+    #[arg(long, conflicts_with = "output")]
+    to_store: bool,
     #[command(flatten)]
     form: Output,
 }
@@ -88,6 +92,9 @@ struct ExportView {
     slug: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// The archive in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<Uuid>,
     tables: usize,
     rows: u64,
     bytes: u64,
@@ -96,7 +103,7 @@ struct ExportView {
 }
 
 /// An import, as programs read it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct ImportView {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -126,23 +133,24 @@ impl ImportFlags {
 }
 
 /// Writes the data of a tenant.
-pub(super) async fn export(settings: &Program, flags: Export) -> Result<Exit, Failure> {
-    let which = match flags.which.read()? {
+pub(super) async fn export(target: &Target, flags: Export) -> Result<Exit, Failure> {
+    let named = flags.which.read()?;
+    let to_stdout = is_stdout(flags.output.as_deref())?;
+    let settings = match target {
+        Target::Database(settings) if !flags.to_store => settings,
+        _ => return export_to_store(target, &named, &flags, to_stdout).await,
+    };
+    let which = match named {
         Named::Tenant(given) => tenant_ref(&given)?,
         Named::ExternalId(id) => TenantRef::ExternalId(id),
     };
-    let to_stdout = flags.output.as_deref() == Some(Path::new("-"));
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(Failure::usage("an archive is not for a terminal; name a file with -o"));
-    }
     let bar = bar(flags.form);
     let (exported, file) = output::on_backend(Purpose::Operate, settings, async |backend| {
         let ctx = backend.operator();
         let archives = &backend.services.archives;
         let on_progress = |progress| show(&bar, progress);
         if to_stdout {
-            let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-            let mut out = tokio::fs::File::from_std(stdout.map_err(Failure::io("open stdout"))?);
+            let mut out = open_stdout()?;
             let exported = archives.export(&ctx, &which, &mut out, &on_progress).await?;
             return Ok((exported, None));
         }
@@ -160,18 +168,57 @@ pub(super) async fn export(settings: &Program, flags: Export) -> Result<Exit, Fa
     })
     .await?;
     bar.finish_and_clear();
-    let view = ExportView::of(exported, file);
-    if to_stdout {
-        output::say(&view.line());
-    } else {
-        output::print(flags.form, &view, || view.line())?;
-    }
-    if !flags.form.json {
-        for warning in &view.warnings {
-            output::say(&format!("warning: {warning}"));
+    ExportView::of(exported, file).print(flags.form, to_stdout)
+}
+
+/// Exports a tenant to the store, and fetches the archive from there unless it is to stay.
+async fn export_to_store(
+    target: &Target,
+    which: &Named,
+    flags: &Export,
+    to_stdout: bool,
+) -> Result<Exit, Failure> {
+    let bar = bar(flags.form);
+    let (view, file) = on_control(target, Uses::ControlPlane, async |control| {
+        let on_progress = |progress| show(&bar, progress);
+        let view = control.export_to_store(which, &on_progress).await?;
+        if flags.to_store {
+            return Ok((view, None));
         }
-    }
-    Ok(Exit::Done)
+        if to_stdout {
+            control.fetch_archive(&view, &mut open_stdout()?).await?;
+            return Ok((view, None));
+        }
+        let file = output_file(flags.output.as_deref(), &view);
+        save(control, &view, &file).await?;
+        Ok((view, Some(file)))
+    })
+    .await?;
+    bar.finish_and_clear();
+    ExportView::stored(view, file).print(flags.form, to_stdout)
+}
+
+/// Makes a tenant of an archive in the store.
+pub(super) async fn import_stored(
+    target: &Target,
+    archive: Uuid,
+    flags: ImportFlags,
+    form: Output,
+) -> Result<Exit, Failure> {
+    let ImportCommand::Tenant(command) = read_command(&flags)? else {
+        return Err(Failure::usage("--into takes a file; fetch the archive first"));
+    };
+    let bar = bar(form);
+    let mut report = on_control(target, Uses::NewTenants, async |control| {
+        let on_progress = |progress| show(&bar, progress);
+        control.import_archive(archive, &command, &on_progress).await
+    })
+    .await?;
+    bar.finish_and_clear();
+    report["dry_run"] = flags.dry_run.into();
+    let view: ImportView = serde_json::from_value(report)
+        .map_err(|error| Failure::Other(format!("the report cannot be read: {error}")))?;
+    view.print(form)
 }
 
 /// What an import makes of an archive.
@@ -217,16 +264,7 @@ pub(super) async fn import(
     })
     .await?;
     bar.finish_and_clear();
-    output::print(form, &view, || view.line())?;
-    if !form.json {
-        for address in &view.skipped {
-            output::say(&format!("no account here has the proven address {address}; invite it"));
-        }
-        for warning in &view.warnings {
-            output::say(&format!("warning: {warning}"));
-        }
-    }
-    Ok(Exit::Done)
+    view.print(form)
 }
 
 fn read_command(flags: &ImportFlags) -> Result<ImportCommand, Failure> {
@@ -252,39 +290,6 @@ fn read_command(flags: &ImportFlags) -> Result<ImportCommand, Failure> {
     }))
 }
 
-/// A file that has its name only once it is complete.
-struct Partial(PathBuf);
-
-impl Partial {
-    async fn create(file: &Path) -> Result<Self, Failure> {
-        let mut name = file.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = Self(file.with_file_name(name));
-        tokio::fs::File::create(&part.0).await.map_err(Failure::io("create the archive"))?;
-        Ok(part)
-    }
-
-    async fn open(&self) -> Result<tokio::fs::File, Failure> {
-        let options = tokio::fs::OpenOptions::new().write(true).open(&self.0).await;
-        options.map_err(Failure::io("open the archive"))
-    }
-
-    async fn finish(mut self, out: tokio::fs::File, file: &Path) -> Result<(), Failure> {
-        out.sync_all().await.map_err(Failure::io("write the archive to disk"))?;
-        let part = std::mem::take(&mut self.0);
-        tokio::fs::rename(part, file).await.map_err(Failure::io("name the archive"))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            // What failed is reported; a file that is left is only in the way.
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-}
-
 fn bar(form: Output) -> ProgressBar {
     let is_shown = !form.json && io::stderr().is_terminal();
     let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -307,6 +312,7 @@ impl ExportView {
             id: exported.id.to_string(),
             slug: exported.slug,
             file: file.map(|file| file.display().to_string()),
+            archive: None,
             tables: exported.tables,
             rows: exported.rows,
             bytes: exported.bytes,
@@ -315,9 +321,42 @@ impl ExportView {
         }
     }
 
+    fn stored(view: ArchiveView, file: Option<PathBuf>) -> Self {
+        let Progress { of: tables, rows, .. } = view.progress.as_progress();
+        Self {
+            id: view.tenant_id.map(|id| id.to_string()).unwrap_or_default(),
+            slug: view.slug.unwrap_or_default(),
+            file: file.map(|file| file.display().to_string()),
+            archive: Some(view.id),
+            tables,
+            rows,
+            bytes: view.bytes.unwrap_or_default(),
+            manifest_sha256: view.manifest_sha256.unwrap_or_default(),
+            warnings: view.warnings,
+        }
+    }
+
+    fn print(&self, form: Output, to_stdout: bool) -> Result<Exit, Failure> {
+        if to_stdout {
+            output::say(&self.line());
+        } else {
+            output::print(form, self, || self.line())?;
+        }
+        if !form.json {
+            for warning in &self.warnings {
+                output::say(&format!("warning: {warning}"));
+            }
+        }
+        Ok(Exit::Done)
+    }
+
     fn line(&self) -> String {
         let Self { slug, tables, rows, bytes, .. } = self;
-        let file = self.file.as_deref().unwrap_or("stdout");
+        let file = match (&self.file, &self.archive) {
+            (Some(file), _) => file.clone(),
+            (None, Some(archive)) => format!("archive {archive}"),
+            (None, None) => "stdout".to_owned(),
+        };
         format!("wrote tenant {slug} to {file}: {rows} rows of {tables} tables in {bytes} bytes")
     }
 }
@@ -353,6 +392,20 @@ impl ImportView {
             kept: Some(swapped.with.into()),
             ..view
         }
+    }
+
+    fn print(&self, form: Output) -> Result<Exit, Failure> {
+        output::print(form, self, || self.line())?;
+        if !form.json {
+            for address in &self.skipped {
+                let line = format!("no account here has the proven address {address}; invite it");
+                output::say(&line);
+            }
+            for warning in &self.warnings {
+                output::say(&format!("warning: {warning}"));
+            }
+        }
+        Ok(Exit::Done)
     }
 
     fn line(&self) -> String {

@@ -12,6 +12,7 @@
 mod admin;
 mod adopt;
 mod archive;
+mod archive_file;
 mod audit;
 mod change;
 mod cluster;
@@ -47,6 +48,7 @@ mod server_flags;
 mod session;
 mod setting_flags;
 mod stop;
+mod stored;
 mod tenant;
 #[cfg(feature = "embedded-postgres")]
 mod testing;
@@ -119,6 +121,9 @@ enum Command {
     /// List events, and follow them: what happened to tenants, members, tokens and migrations, in order
     #[command(subcommand, after_help = EVENTS_EXAMPLES)]
     Events(events::Verb),
+    /// List, show, fetch, verify and delete the archives that the server keeps
+    #[command(subcommand, after_help = stored::HELP)]
+    Archive(stored::Verb),
     /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
     Token(TokenVerb),
@@ -444,6 +449,7 @@ impl Cli {
             Command::Invite(verb) => invite::run(target, verb).await,
             Command::Audit(verb) => audit::run(target, verb).await,
             Command::Events(verb) => events::run(target, verb).await,
+            Command::Archive(verb) => Box::pin(stored::run(target, verb)).await,
             Command::Token(verb) => run_token(target, verb).await,
             Command::Session(verb) => session::run(target.database("session")?, verb).await,
             Command::Key(verb) => key::run(target, verb).await,
@@ -475,12 +481,15 @@ async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> 
         TenantVerb::Create(command) => tenant::create(target, command).await,
         TenantVerb::Ensure(command) => ensure::run(target, *command).await,
         TenantVerb::Clone(flags) => copies::clone_tenant(target, flags).await,
-        TenantVerb::Export(flags) => {
-            archive::export(target.database("tenant export")?, flags).await
-        }
+        TenantVerb::Export(flags) => archive::export(target, flags).await,
         TenantVerb::Import(command) if command.archive.is_archive() => {
             let import::Import { file, archive, output, .. } = *command;
-            let settings = target.database("tenant import of an archive")?;
+            // An id names an archive of the store, unless a file has this name.
+            let id = file.to_str().and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(|_| !file.exists()) {
+                return archive::import_stored(target, id, archive, output).await;
+            }
+            let settings = target.database("tenant import of a file")?;
             archive::import(settings, &file, archive, output).await
         }
         TenantVerb::Import(command) => import::run(target, *command).await,

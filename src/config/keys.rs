@@ -268,6 +268,32 @@ pub const KEYS: &[(&str, &str, &str)] = &[
         "90d",
         "how long the result of each tenant is kept after a fleet migration has ended; the counts stay; 0 for ever",
     ),
+    (
+        "archives.store",
+        "",
+        "the folder of the archives that the server keeps, the same for all servers on the database; archives in the data dir by default",
+    ),
+    ("archives.max_bytes", "53687091200", "largest archive that is kept, in bytes"),
+    (
+        "archives.total_bytes",
+        "0",
+        "most bytes of all archives together; 0 for as many as fit on the disk, of which 64 MiB stay free in any case",
+    ),
+    (
+        "archives.keep_exports",
+        "7d",
+        "how long an export is kept that the server made; 0 for until it is deleted",
+    ),
+    (
+        "archives.workers",
+        "2",
+        "exports, imports and checks of archives that the server runs at the same time; each holds a connection",
+    ),
+    (
+        "archives.level",
+        "1",
+        "how much archives are compressed, from 1 to 19; higher levels take far longer and save little of CSV",
+    ),
     ("log.format", "text", "text or json"),
     (
         "log.access",

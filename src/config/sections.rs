@@ -211,6 +211,23 @@ pub struct Fleet {
     pub ledger_retention: Option<Duration>,
 }
 
+/// The archives that a server keeps.
+#[derive(Debug, Clone)]
+pub struct Archives {
+    /// The folder that they are in.
+    pub store: PathBuf,
+    /// The most bytes of one.
+    pub max_bytes: u64,
+    /// The most bytes of all of them; 0 for as many as fit on the disk.
+    pub total_bytes: u64,
+    /// How long an export is kept; `None` for until it is deleted.
+    pub keep_exports: Option<Duration>,
+    /// How many are written at the same time.
+    pub workers: usize,
+    /// The level of compression.
+    pub level: i32,
+}
+
 /// Whether each request has a line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]

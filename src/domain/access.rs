@@ -42,6 +42,8 @@ pub enum Permission {
     ExportTenant,
     /// Make a tenant of an archive.
     ImportTenant,
+    /// Check, cancel and delete the archives that the server keeps.
+    ManageArchives,
     /// List and read tenants.
     ViewTenants,
     /// See the users of a tenant.
@@ -106,6 +108,7 @@ impl Permission {
             | Self::UpdateTenant
             | Self::DeleteTenant
             | Self::ImportTenant
+            | Self::ManageArchives
             | Self::MigrateFleet
             | Self::ViewSettings
             | Self::ManageSigningKeys

@@ -31,6 +31,15 @@ pub enum AuditAction {
     /// An API key got a new secret.
     #[strum(serialize = "api_key.rotate")]
     ApiKeyRotate,
+    /// An archive that the server keeps was deleted.
+    #[strum(serialize = "archive.delete")]
+    ArchiveDelete,
+    /// The content of an archive was fetched.
+    #[strum(serialize = "archive.fetch")]
+    ArchiveFetch,
+    /// An archive was uploaded.
+    #[strum(serialize = "archive.upload")]
+    ArchiveUpload,
     /// The distribution of tenants over a cluster took a step; the details name it.
     #[strum(serialize = "cluster.distribute")]
     ClusterDistribute,
@@ -321,6 +330,9 @@ impl AuditAction {
             Self::UserResetPassword => EventType::UserPasswordReset,
             Self::SessionReuseDetected => EventType::SecuritySessionReuse,
             Self::AccessDenied
+            | Self::ArchiveDelete
+            | Self::ArchiveFetch
+            | Self::ArchiveUpload
             | Self::ClusterDistribute
             | Self::CredentialRefused
             | Self::DoctorDropOrphan

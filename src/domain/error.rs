@@ -323,6 +323,10 @@ pub enum Noun {
     SigningKey,
     /// An examination of the database.
     Examination,
+    /// An archive that the server keeps.
+    Archive,
+    /// An import of an archive that the server keeps.
+    Import,
     /// A thing of an application.
     #[strum(to_string = "{0}")]
     Own(&'static str),
@@ -348,6 +352,8 @@ impl Noun {
             Self::Invitation => "invitation_not_found",
             Self::SigningKey => "signing_key_not_found",
             Self::Examination => "examination_not_found",
+            Self::Archive => "archive_not_found",
+            Self::Import => "import_not_found",
             Self::Own(_) => "not_found",
             Self::Node => "node_not_found",
         }

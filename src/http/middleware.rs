@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::request_span::{REQUEST_ID, span};
 use super::routes::{Routes, method_not_allowed_in_form};
-use super::{Site, cause_of, refusals, refuse};
+use super::{Dialect, Site, cause_of, control, refusals, refuse};
 use crate::domain::error::{Error, Malformed, with_causes};
 use crate::domain::outage::Outage;
 use crate::http::body_timeout::Waiting;
@@ -164,11 +164,14 @@ pub async fn guard<B: MessageBody + 'static>(
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         return Err(InternalError::from_response("compressed", answer).into());
     }
+    let is_unlimited =
+        served.has(Dialect::Control) && control::limits_its_own_time(request.method(), &path);
+    let limit = if is_unlimited { Duration::MAX } else { site.settings.request_timeout };
     let waiting = Waiting::watch(&mut request);
     let commits = Commits::default();
     let work = AssertUnwindSafe(commits.watch(next.call(request))).catch_unwind();
     let mut work = std::pin::pin!(work);
-    let mut ended = tokio::time::timeout(site.settings.request_timeout, work.as_mut()).await;
+    let mut ended = tokio::time::timeout(limit, work.as_mut()).await;
     // A commit that was sent may be done, whatever is answered now: only its answer tells.
     if ended.is_err() && commits.are_in_flight() {
         ended = tokio::time::timeout(COMMIT_GRACE, work).await;

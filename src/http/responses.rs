@@ -27,6 +27,7 @@ required! {
     CreateTenant, UpdateTenant, DeleteTenant, ViewTenants, ViewUsers, ResetUserPassword,
     ManageApiKeys, ManageMembers, MigrateFleet, ViewFleet, ViewSettings, ManageSigningKeys,
     ViewAudit,
+    ExportTenant, ImportTenant, ManageArchives,
 }
 
 /// Returns the description of a 403.

@@ -36,6 +36,7 @@ pub mod refusals;
 pub mod sealing;
 pub mod sessions;
 pub mod signing_keys;
+pub mod stored_archives;
 pub mod system;
 pub mod tenants;
 pub mod tokens;
@@ -65,6 +66,7 @@ pub use provisioning::Provisioning;
 pub use refusals::Refusals;
 pub use sessions::Sessions;
 pub use signing_keys::SigningKeys;
+pub use stored_archives::StoredArchives;
 pub use system::System;
 pub use tenants::Tenants;
 pub use tenants::lifecycle::Lifecycle;
@@ -111,6 +113,8 @@ pub struct Services {
     pub system: System,
     /// Writes tenants to archives, and makes tenants of archives.
     pub archives: Archives,
+    /// Keeps archives: exports in the background, and uploads.
+    pub stored_archives: StoredArchives,
     /// Reads and seals the audit trail.
     pub audit: Audit,
     /// Reads the feed of events.

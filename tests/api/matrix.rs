@@ -164,6 +164,7 @@ impl Matrix {
             })),
             // A real one outlives its request.
             ("POST", FLEET_PREFIX) => Some(json!({ "dry_run": true })),
+            ("POST", "/control/v1/tenants/{tenant}/archives") => Some(json!({ "unknown": true })),
             ("POST", "/control/v1/examinations") => Some(json!({ "tenants": ["no-such-tenant"] })),
             // Cannot be undone: a caller who may is told 404.
             ("POST", "/v2/TenantDelete") => Some(json!({ "tenantid": 999_999 })),

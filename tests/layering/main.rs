@@ -47,9 +47,14 @@ const LAYERS: &[Layer] = &[
     Layer { name: "embedded", may_import: &[] },
     // Migration files as text.
     Layer { name: "migrations", may_import: &["domain"] },
+    // Files under keys; knows nothing of what is in them.
+    Layer { name: "store", may_import: &[] },
     Layer { name: "auth", may_import: &["domain", "telemetry"] },
     Layer { name: "pg", may_import: &["migrations", "domain", "telemetry"] },
-    Layer { name: "service", may_import: &["auth", "pg", "migrations", "domain", "telemetry"] },
+    Layer {
+        name: "service",
+        may_import: &["auth", "pg", "store", "migrations", "domain", "telemetry"],
+    },
     Layer { name: "http", may_import: &["service", "auth", "domain", "telemetry"] },
     // Fills the small settings structs that each layer owns, so no layer below `app` reads it.
     Layer { name: "config", may_import: &["http", "service", "auth", "pg", "domain", "telemetry"] },
@@ -61,6 +66,7 @@ const LAYERS: &[Layer] = &[
             "service",
             "auth",
             "pg",
+            "store",
             "migrations",
             "embedded",
             "domain",
@@ -123,6 +129,7 @@ const LAYERS: &[Layer] = &[
             "service",
             "auth",
             "pg",
+            "store",
             "migrations",
             "embedded",
             "domain",
@@ -205,6 +212,7 @@ const FOREIGN: &[Foreign] = &[
     // Headers of an archive alone: nothing is unpacked to a file system.
     Foreign { name: "tar", layers: &["domain"] },
     Foreign { name: "zstd", layers: &["service"] },
+    Foreign { name: "rustix", layers: &["store"] },
     Foreign { name: "refinery_core", layers: &["migrations", "pg"] },
     // Wire forms end at `http`; `app` binds the listener, `telemetry` traces requests.
     Foreign { name: "actix_web", layers: &["http", "app", "application", "telemetry"] },
@@ -222,6 +230,7 @@ const FOREIGN: &[Foreign] = &[
             "auth",
             "embedded",
             "pg",
+            "store",
             "service",
             "http",
             "app",

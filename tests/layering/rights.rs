@@ -43,6 +43,7 @@ const UNCHECKED: &[(&str, &str)] = &[
     ("Fleet::stop", "ends the work of this process when it shuts down; no caller asks for it"),
     ("Engine::stop_at_once", "as Engine::stop"),
     ("Examiner::stop", "as Engine::stop"),
+    ("Keeper::stop", "as Engine::stop"),
     ("Fleet::stop_at_once", "as Fleet::stop"),
     ("TenantTx::commit", "Tenants::begin gives the transaction after the rights check"),
     ("TenantTx::query_and_commit", "as TenantTx::commit"),

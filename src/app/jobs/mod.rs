@@ -8,6 +8,7 @@
 //!
 //! To add a job: a function in the file of its noun that returns a [`Job`], and a line in [`all`].
 
+mod archives;
 mod audit;
 mod clock;
 mod connections;
@@ -96,6 +97,7 @@ fn all(
         tenants::erase_profiles(&services.profiles, intervals.erase),
         tenants::purge(&services.lifecycle, intervals.purge),
         tenants::check_damage(&services.damage),
+        archives::sweep(&services.stored_archives),
         audit::seal(&services.audit, intervals.seal),
         vacancies::replenish(&services.vacancies),
         vacancies::check_new_tenants(&services.provisioning),

@@ -17,8 +17,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use url::Url;
 
 use super::refusal::Refusal;
@@ -30,6 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take: more than a server gives a request.
 const TIMEOUT: Duration = Duration::from_mins(2);
+
+/// How long the content of an archive may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_hours(24 * 7);
 
 /// Rows of a page, as many as the API gives.
 const ROWS_AT_ONCE: u16 = 100;
@@ -212,6 +217,33 @@ impl Client {
         }
     }
 
+    /// Writes the content behind a path to `out`, and returns its SHA-256 in hex. It may take any time, with no long pause.
+    pub(super) async fn download(
+        &self,
+        path: &[&str],
+        out: &mut (dyn AsyncWrite + Unpin + Send),
+    ) -> Result<String, Failure> {
+        let request = self.control(Method::GET, path, &[]).timeout(DOWNLOAD_TIMEOUT);
+        let mut response = request.send().await.map_err(|error| self.away(&error))?;
+        if !response.status().is_success() {
+            let head = Head::of(&response);
+            let body = response.bytes().await.map_err(|error| self.away(&error))?;
+            return Err(self.refused(&head, &body).await);
+        }
+        let mut hash = Sha256::new();
+        loop {
+            let chunk = tokio::time::timeout(TIMEOUT, response.chunk()).await;
+            let chunk = chunk.map_err(|_elapsed| {
+                Failure::Other(format!("{} sends nothing more", self.server))
+            })?;
+            let Some(chunk) = chunk.map_err(|error| self.away(&error))? else { break };
+            hash.update(&chunk);
+            out.write_all(&chunk).await.map_err(Failure::io("write the archive"))?;
+        }
+        out.flush().await.map_err(Failure::io("write the archive"))?;
+        Ok(hex::encode(hash.finalize()))
+    }
+
     async fn exchange(&self, request: RequestBuilder) -> Result<(Head, Vec<u8>), Failure> {
         let response = request.send().await.map_err(|error| self.away(&error))?;
         let head = Head::of(&response);
@@ -219,8 +251,13 @@ impl Client {
         if head.status.is_success() {
             return Ok((head, body.to_vec()));
         }
-        let Some(mut refusal) = Refusal::read(head.status.as_u16(), &body) else {
-            return Err(self.not_ours(head.status, &head.kind).into());
+        Err(self.refused(&head, &body).await)
+    }
+
+    /// Reads why a request was refused.
+    async fn refused(&self, head: &Head, body: &[u8]) -> Failure {
+        let Some(mut refusal) = Refusal::read(head.status.as_u16(), body) else {
+            return self.not_ours(head.status, &head.kind).into();
         };
         if refusal.code == "route_not_found" {
             let server = self.version().await;
@@ -230,7 +267,7 @@ impl Client {
                 env!("CARGO_PKG_VERSION")
             );
         }
-        Err(Box::new(refusal).into())
+        Box::new(refusal).into()
     }
 
     /// Names the server's version, for a message.

@@ -5,6 +5,7 @@
 //! and a database's record is turned into. So a verb prints the same in both modes. A verb whose work no route does takes
 //! the settings of the database instead of a [`Target`].
 
+mod archives;
 mod audit;
 mod client;
 mod copies;
@@ -22,6 +23,7 @@ mod tokens;
 use super::{Failure, Program, output};
 use crate::app::{Backend, Purpose};
 
+pub(super) use archives::ArchiveView;
 pub(super) use audit::{AuditFilter, AuditView, VerdictView};
 pub(super) use client::{Client, Connection};
 pub(super) use events::EventQuery;

@@ -78,6 +78,16 @@ impl Refusal {
         Self::new(exit, "foreign_answer", message)
     }
 
+    /// Creates the refusal of what began and did not succeed.
+    pub(super) fn of(code: &str, message: String) -> Self {
+        let exit = match code {
+            "slug_taken" | "id_taken" | "external_id_taken" | "export_running"
+            | "archive_not_ready" => Exit::Conflict,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, code, message)
+    }
+
     fn new(exit: Exit, code: &str, message: String) -> Self {
         let code = code.to_owned();
         let (fields, rules, missing) = (Vec::new(), Vec::new(), Vec::new());

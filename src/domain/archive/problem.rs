@@ -129,6 +129,22 @@ pub enum ArchiveProblem {
     )]
     #[strum(serialize = "archive_reader_stalled")]
     ReaderStalled,
+    /// Another export of the tenant is running.
+    #[error("an export of the tenant is running")]
+    #[strum(serialize = "export_running")]
+    ExportRunning,
+    /// The archive is in a state that does not allow the request.
+    #[error("the archive is {0}")]
+    #[strum(serialize = "archive_not_ready")]
+    NotReady(String),
+    /// The range that was asked for is behind the end of the archive.
+    #[error("the archive has {0} bytes, and the range is not among them")]
+    #[strum(serialize = "range_not_satisfiable")]
+    OutOfRange(u64),
+    /// The store of archives cannot be read or written.
+    #[error("the store of archives is not available; its server tells why in its log")]
+    #[strum(serialize = "store_unavailable")]
+    StoreUnavailable,
     /// There is no room for the archive.
     #[error("there is no room for the archive")]
     #[strum(serialize = "insufficient_storage")]

@@ -138,6 +138,7 @@ const GROUPS: &[(&str, &[Permission])] = &[
             Permission::DeleteTenant,
             Permission::ExportTenant,
             Permission::ImportTenant,
+            Permission::ManageArchives,
         ],
     ),
     (

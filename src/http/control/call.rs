@@ -102,7 +102,12 @@ impl Call {
 
     /// Returns the parameters of the query.
     pub(super) fn query(&self) -> Result<Fields> {
-        Ok(Fields::of_query(extract::parameters(&self.request)?))
+        Self::query_of(&self.request)
+    }
+
+    /// As [`query`](Self::query), of a request whose body is read otherwise.
+    pub(super) fn query_of(request: &HttpRequest) -> Result<Fields> {
+        Ok(Fields::of_query(extract::parameters(request)?))
     }
 
     /// Returns the fields of the body.
@@ -180,15 +185,19 @@ impl Call {
             .map_err(|error| Error::internal("write the answer", error))?;
         let digest = Sha256::digest(&text);
         let tag = EntityTag::new_strong(hex::encode(&digest[..16]));
-        let known = match IfNoneMatch::parse(&self.request) {
-            Ok(IfNoneMatch::Any) => true,
-            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
-            Err(_unreadable) => false,
-        };
-        if known {
+        if self.knows(&tag) {
             return Ok(HttpResponse::NotModified().insert_header(ETag(tag)).finish());
         }
         Ok(HttpResponse::Ok().insert_header(ETag(tag)).content_type("application/json").body(text))
+    }
+
+    /// Whether the client has what the tag stands for (`If-None-Match`).
+    pub(super) fn knows(&self, tag: &EntityTag) -> bool {
+        match IfNoneMatch::parse(&self.request) {
+            Ok(IfNoneMatch::Any) => true,
+            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
+            Err(_unreadable) => false,
+        }
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {

@@ -10,12 +10,14 @@
 //!
 //! To add an endpoint: a handler that takes a [`Call`](call::Call), in the file of its noun.
 
+mod archives;
 mod audit;
 mod call;
 mod capacity;
 mod cluster;
 mod events;
 mod examinations;
+mod imports;
 mod invitations;
 mod me;
 mod measurements;
@@ -33,6 +35,7 @@ mod tokens;
 mod vacancies;
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 
 use crate::http::Mount;
 
@@ -47,6 +50,8 @@ pub fn mount(routes: &mut Mount<'_>) {
     tokens::mount(routes);
     signing_keys::mount(routes);
     audit::mount(routes);
+    archives::mount(routes);
+    imports::mount(routes);
     events::mount(routes);
     me::mount(routes);
     migrations::mount(routes);
@@ -64,6 +69,12 @@ pub fn mount(routes: &mut Mount<'_>) {
 #[must_use]
 pub fn owns(path: &str) -> bool {
     path.starts_with("/control/") || path == "/control"
+}
+
+/// Whether a request takes as long as its body does, which may be large: its handler limits the pauses in it.
+#[must_use]
+pub(super) fn limits_its_own_time(method: &Method, path: &str) -> bool {
+    method == Method::POST && path == archives::UPLOADS
 }
 
 /// What a handler answers.

@@ -303,6 +303,8 @@ fn not_found(noun: Noun) -> Representation {
         Noun::Vacancy => "There is no vacancy",
         Noun::Invitation => "There is no such invitation",
         Noun::Examination => "There is no such examination",
+        Noun::Archive => "There is no such archive",
+        Noun::Import => "There is no such import",
         Noun::SigningKey => "There is no such signing key",
         Noun::Own(_) => "There is no such thing",
         Noun::Node => "There is no such node",
@@ -489,6 +491,18 @@ fn archive(problem: &ArchiveProblem) -> Representation {
             (StatusCode::PAYLOAD_TOO_LARGE, "The archive is too large")
         }
         ArchiveProblem::NoRoom => (StatusCode::INSUFFICIENT_STORAGE, "There is no room"),
+        ArchiveProblem::OutOfRange(_) => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, "The range is not in the archive")
+        }
+        ArchiveProblem::StoreUnavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The store of archives is not available")
+        }
+        ArchiveProblem::ExportRunning => {
+            (StatusCode::CONFLICT, "An export of the tenant is running")
+        }
+        ArchiveProblem::NotReady(_) => {
+            (StatusCode::CONFLICT, "The state of the archive does not allow this")
+        }
         ArchiveProblem::Ahead { .. }
         | ArchiveProblem::Diverged(_)
         | ArchiveProblem::Drifted(_)

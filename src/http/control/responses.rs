@@ -71,6 +71,20 @@ pub(super) struct NoSuchMigration(ProblemBody);
 #[response(status = 404, description = "No such examination", content_type = PROBLEM_JSON)]
 pub(super) struct NoSuchExamination(ProblemBody);
 
+/// The path names no import.
+#[derive(IntoResponses)]
+#[response(status = 404, description = "No such import", content_type = PROBLEM_JSON)]
+pub(super) struct NoSuchImport(ProblemBody);
+
+/// The path names no archive that the caller can see.
+#[derive(IntoResponses)]
+#[response(
+    status = 404,
+    description = "No such archive, or one that the caller cannot see",
+    content_type = PROBLEM_JSON
+)]
+pub(super) struct NoSuchArchive(ProblemBody);
+
 /// The fleet migration is over.
 #[derive(IntoResponses)]
 #[response(status = 409, description = "The migration has ended", content_type = PROBLEM_JSON)]

@@ -32,7 +32,7 @@ use crate::service::tenants::upsert::Upsert;
 use crate::service::tenants::{Filter, Order, TenantRef};
 
 /// Says that an answer is that to an earlier request with the same `Idempotency-Key`.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes

@@ -149,6 +149,8 @@ fn not_found(noun: Noun) -> String {
         | Noun::SigningKey
         | Noun::Node
         | Noun::Examination
+        | Noun::Archive
+        | Noun::Import
         | Noun::Own(_) => format!("The {noun} was not found"),
     }
 }

@@ -208,6 +208,8 @@ fn message(error: &Error) -> String {
             Noun::Invitation => "Invitation not found".to_owned(),
             Noun::SigningKey => "Signing key not found".to_owned(),
             Noun::Examination => "Examination not found".to_owned(),
+            Noun::Archive => "Archive not found".to_owned(),
+            Noun::Import => "Import not found".to_owned(),
             Noun::Own(name) => format!("{} not found", capitalized(name)),
             Noun::Node => "Node not found".to_owned(),
         },

@@ -172,6 +172,8 @@ fn message(error: &Error) -> &'static str {
             | Noun::SigningKey
             | Noun::Node
             | Noun::Examination
+            | Noun::Archive
+            | Noun::Import
             | Noun::Own(_),
         ) => "Not found",
         Error::Conflict(Conflict::AdminUnproven) => {

@@ -3,6 +3,7 @@
 pub mod active_tenants;
 pub mod api_keys;
 pub mod application_jobs;
+pub mod archives;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod capacity;
@@ -12,6 +13,7 @@ pub mod examinations;
 pub mod feed;
 pub mod footprint;
 pub mod idempotency;
+pub mod imports;
 pub mod invitations;
 pub mod managed_tokens;
 pub mod members;

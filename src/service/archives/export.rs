@@ -64,6 +64,7 @@ impl Archives {
         let header = read_header(&snapshot, id).await?;
         let members = control::members(snapshot.tx(), id).await?;
         let mut writer = Writer::new(out, made_at(&header));
+        writer.level = self.level;
         let tables = &header.tables;
         writer.file(&MemberKind::Header.name(tables), &to_json(&header)?).await?;
         writer.file(&MemberKind::Members.name(tables), &to_json(&members)?).await?;

@@ -310,6 +310,7 @@ impl Archives {
         if command.dry_run {
             return Ok(imported);
         }
+        self.record(&tx, &imported, ctx.now).await?;
         tx.commit().await.during(IMPORT)?;
         let (id, slug) = (imported.id, &imported.slug);
         tracing::info!(tenant.id = %id, tenant.slug = %slug, principal = %actor, "imported a tenant");

@@ -29,6 +29,22 @@ pub(super) async fn require_signed(
     }
 }
 
+/// Whether a key of this installation signed the manifest. One that another installation signed is not refused.
+///
+/// # Errors
+/// [`ArchiveProblem::Signature`] if the signature has another form, or names a key of ours that did not make it.
+pub(super) async fn is_signed_here(db: &Db, manifest: &[u8], jws: &[u8]) -> Result<bool> {
+    let refuse = |why: &str| Err(ArchiveProblem::Signature(why.to_owned()).into());
+    let Ok(jws) = std::str::from_utf8(jws) else { return refuse("it is not text") };
+    let Some(kid) = detached::key_id(jws) else { return refuse("it is not one of an archive") };
+    let tx = db.public().await.during("read the key of an archive")?;
+    match control::find_key(&tx, &kid).await? {
+        None => Ok(false),
+        Some(key) if detached::verifies(jws, manifest, &key) => Ok(true),
+        Some(_) => refuse(&format!("the key {kid} did not sign this manifest")),
+    }
+}
+
 /// Compares what was read with the manifest. `found` are the tables in the order of the header, and the audit events
 /// last. Rows of parts are compared as their sum, those of audit events not at all.
 pub(super) fn compare(manifest: &Manifest, digest: &str, found: &[Rows]) -> Result<()> {

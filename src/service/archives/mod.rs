@@ -13,11 +13,13 @@ mod clone;
 mod entries;
 mod export;
 mod import;
+mod inspect;
 mod into;
 mod load;
 mod manifest;
 mod pack;
 mod reader;
+pub(in crate::service) mod recorded;
 mod row;
 mod scan;
 mod swap;
@@ -27,6 +29,7 @@ mod writer;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use uuid::Uuid;
 
 use crate::auth::CallContext;
 use crate::domain::Permission;
@@ -40,6 +43,7 @@ use crate::service::{SigningKeys, Vacancies};
 pub use self::clone::{CloneTenant, Cloned};
 pub use self::export::Exported;
 pub use self::import::{ImportTenant, Imported, MemberPolicy, NewId};
+pub use self::inspect::Inspected;
 pub use self::into::{ImportInto, ImportedInto};
 #[doc(hidden)]
 pub use self::scan::scan_unauthorized;
@@ -54,6 +58,9 @@ pub struct Archives {
     signing_keys: SigningKeys,
     slugs: SlugRules,
     vacancies: Vacancies,
+    level: i32,
+    /// The import that ends when a tenant is made.
+    import: Option<Uuid>,
 }
 
 /// How far an export or an import is.
@@ -83,7 +90,23 @@ impl Archives {
         slugs: SlugRules,
         vacancies: Vacancies,
     ) -> Self {
-        Self { db, set, server_version, signing_keys, slugs, vacancies }
+        Self {
+            db,
+            set,
+            server_version,
+            signing_keys,
+            slugs,
+            vacancies,
+            level: writer::LEVEL,
+            import: None,
+        }
+    }
+
+    /// Compresses at this level.
+    #[must_use]
+    pub const fn at_level(mut self, level: i32) -> Self {
+        self.level = level;
+        self
     }
 
     /// Writes the data of a tenant to an archive, from one snapshot. What the archive is written to must take it without

@@ -15,9 +15,6 @@ use crate::pg::portability::RowSink;
 /// How much is compressed at once: few enough not to delay other work of the thread.
 const BUFFER: usize = 64 << 10;
 
-/// The level of compression. Higher ones take twice the time and save little of CSV.
-const LEVEL: i32 = 1;
-
 /// Takes the rows of a table and writes them as parts.
 pub(super) struct Packer<'a, 'w> {
     writer: &'a mut Writer<'w>,
@@ -47,7 +44,7 @@ impl<'a, 'w> Packer<'a, 'w> {
         progress: &'a mut Progress,
         on_progress: OnProgress<'a>,
     ) -> Result<Self> {
-        let mut encoder = Encoder::new(LEVEL).map_err(failed)?;
+        let mut encoder = Encoder::new(writer.level).map_err(failed)?;
         encoder.set_parameter(CParameter::ChecksumFlag(true)).map_err(failed)?;
         let rows = Rows { name: name.to_owned(), ..Rows::default() };
         Ok(Self {

@@ -15,6 +15,9 @@ pub(super) const WRITE: &str = "write the archive";
 /// How many bytes are written at once.
 const CHUNK: usize = 1 << 20;
 
+/// The usual level of compression. Higher ones take twice the time and save little of CSV.
+pub(super) const LEVEL: i32 = 1;
+
 /// A writer that waits this long for less than [`PACE`] bytes gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -25,6 +28,8 @@ const PACE: u64 = 60 << 20;
 pub(super) struct Writer<'a> {
     out: &'a mut (dyn AsyncWrite + Unpin + Send),
     made_at: u64,
+    /// The level of compression.
+    pub(super) level: i32,
     hash: Sha256,
     written: u64,
     /// The time that was spent waiting since [`since`](Self::since).
@@ -35,7 +40,8 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(out: &'a mut (dyn AsyncWrite + Unpin + Send), made_at: u64) -> Self {
-        Self { out, made_at, hash: Sha256::new(), written: 0, waited: Duration::ZERO, since: 0 }
+        let (hash, waited) = (Sha256::new(), Duration::ZERO);
+        Self { out, made_at, level: LEVEL, hash, written: 0, waited, since: 0 }
     }
 
     /// Writes a file.

@@ -213,6 +213,8 @@ impl TestAppBuilder {
 /// Returns the settings of a server under test: a free port, few connections, a cheap hash and no limits.
 /// A test that is about a limit sets it.
 pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
+    // Not in the working folder of the tests.
+    let archives = std::env::temp_dir().join("rowhouse-archives");
     let mut settings = [
         ("listen", "127.0.0.1:0"),
         ("database.url", through_pooler(database_url).as_str()),
@@ -220,6 +222,7 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
         ("root_token", "0c1f6b1e-7a53-4d1c-9d53-1f0b6d0f7a11"),
         // Given too: databases are cloned, with signing keys that are encrypted with it.
         ("secret_key", SECRET_KEY),
+        ("archives.store", archives.to_str().expect("a path of the tests is text")),
         ("database.max_connections", "10"),
         ("http.workers", "1"),
         ("http.shutdown_timeout", "2s"),

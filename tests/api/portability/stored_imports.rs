@@ -1,0 +1,114 @@
+//! Imports of archives that the server keeps.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::fixture::{state, value};
+use super::store::{ended, exported, files, with_store};
+use crate::support::callers::send;
+use crate::support::control::assert_problem;
+
+const IMPORTS: &str = "/control/v1/imports";
+
+#[tokio::test]
+async fn a_stored_archive_is_tried_and_imported_and_both_are_reported() {
+    let files = files();
+    let app = with_store(&files, &[]).spawn().await;
+    app.set_up("acme").await;
+    let (root, sql) = (app.root(), app.sql().await);
+    let (_, archive) = exported(&root).await;
+    let body = json!({ "archive": archive["id"], "slug": "copy" });
+    let with = |more: Value| {
+        let mut body = body.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let before = state(&sql).await;
+    let begun = root.post(IMPORTS, &with(json!({ "dry_run": true }))).await;
+    assert_eq!((begun.status, &begun.body["state"]), (202, &json!("running")), "{begun:?}");
+    let tried = ended(&root, begun.header("location").unwrap()).await;
+    assert_eq!(
+        (&tried["state"], &tried["report"]["id"]),
+        (&json!("done"), &Value::Null),
+        "{tried}"
+    );
+    assert_eq!((&tried["report"]["rows"], &tried["report"]["tables"]), (&json!(1), &json!(1)));
+    assert_eq!(state(&sql).await, before);
+    let keyed = || {
+        let request = root.request(Method::POST, IMPORTS).header("idempotency-key", "k");
+        send(request.json(&with(json!({ "status": "suspended", "members": "none" }))))
+    };
+    let first = keyed().await;
+    let made = ended(&root, first.header("location").unwrap()).await;
+    assert_eq!((&made["state"], &made["error"]), (&json!("done"), &Value::Null), "{made}");
+    assert_eq!(made["report"]["manifest_sha256"], archive["manifest_sha256"]);
+    let tenant = root.get("/control/v1/tenants/copy").await.body;
+    assert_eq!((&tenant["id"], &tenant["status"]), (&made["report"]["id"], &json!("suspended")));
+    let again = keyed().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &made));
+    let other = root.request(Method::POST, IMPORTS).header("idempotency-key", "k").json(&body);
+    assert_problem(&send(other).await, 422, "idempotency_key_reused");
+    let taken = root.post(IMPORTS, &body).await;
+    let taken = ended(&root, taken.header("location").unwrap()).await;
+    assert_eq!(
+        (&taken["state"], &taken["error"]["code"]),
+        (&json!("failed"), &json!("slug_taken"))
+    );
+    // What cannot be an import is refused at once.
+    let unknown = root.post(IMPORTS, &with(json!({ "archive": Uuid::nil() }))).await;
+    assert_problem(&unknown, 404, "archive_not_found");
+    let wrong = json!({ "archive": "x", "slug": "A b", "id": "old", "trust": [], "into": "acme" });
+    let wrong = root.post(IMPORTS, &wrong).await;
+    assert_problem(&wrong, 400, "invalid");
+    let fields = wrong.body["errors"].as_array().unwrap().iter();
+    let fields: Vec<_> = fields.map(|field| field["pointer"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["/archive", "/slug", "/id", "/trust", "/into"], "{wrong:?}");
+    assert_problem(&root.get(&format!("{IMPORTS}/{}", Uuid::nil())).await, 404, "import_not_found");
+    let admin = app.log_in("admin@acme.example.com").await;
+    assert_problem(&admin.post(IMPORTS, &body).await, 403, "forbidden");
+    assert_problem(&admin.get(first.header("location").unwrap()).await, 403, "forbidden");
+    let imports = "SELECT count(*)::text FROM audit_events WHERE action = 'tenant.import'";
+    assert_eq!(value(&sql, imports).await, "1");
+}
+
+#[tokio::test]
+async fn an_import_that_is_cancelled_or_whose_server_stops_leaves_nothing() {
+    let files = files();
+    let app = with_store(&files, &[("database.lock_timeout", "30s")]).spawn().await;
+    app.set_up("acme").await;
+    let (root, mut sql) = (app.root(), app.sql().await);
+    let (_, archive) = exported(&root).await;
+    let before = state(&sql).await;
+    // The row of the tenant is the last step.
+    let lock = sql.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE tenants IN SHARE MODE").await.unwrap();
+    let waits = async || {
+        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'tenants'::regclass)";
+        while !lock.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let body = json!({ "archive": archive["id"], "slug": "copy" });
+    let begun = root.post(IMPORTS, &body).await;
+    let path = begun.header("location").unwrap().to_owned();
+    waits().await;
+    let cancelled = root.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!((cancelled.status, &cancelled.body["state"]), (200, &json!("cancelled")));
+    // Its transaction ends, and another one gets as far.
+    let nothing = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'tenants'::regclass)";
+    while !lock.query_one(nothing, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let again = root.post(IMPORTS, &body).await;
+    assert_eq!(again.status, 202, "{again:?}");
+    waits().await;
+    let database = app.stop().await;
+    lock.rollback().await.unwrap();
+    let sql = database.connect().await;
+    let states = "SELECT string_agg(state || coalesce(' ' || error_code, ''), ', ' ORDER BY created_at) FROM imports";
+    assert_eq!(value(&sql, states).await, "cancelled, failed server_stopped");
+    while state(&sql).await != before {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
