@@ -214,9 +214,9 @@ async fn a_set_up_without_a_matching_vacancy_builds_its_schema() {
     assert!(!built.contains(&stock[0]));
     assert_eq!(vacancies(&sql, "ready").await, stock);
     assert_eq!(process.set_up("fitting").await, stock[0]);
-    for process in vec![process, other, elsewhere] {
-        process.close().await;
-    }
+    process.close().await;
+    other.close().await;
+    elsewhere.close().await;
 }
 
 // ---- access -----------------------------------------------------------------------------------
