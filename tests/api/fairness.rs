@@ -454,7 +454,7 @@ async fn connections(fixture: &Fixture) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the_operator() {
+async fn a_process_that_was_refused_a_connection_leaves_two_for_a_command_of_the_operator() {
     let fixture = Fixture::build(Isolation::Role, 5).await;
     let database = fixture.database_with(Statements::Unnamed, Sharing::default());
     let db = database.pools(PoolSizes { control: 1, runtime: 5 }).expect("pools can be made");
@@ -474,10 +474,10 @@ async fn a_process_that_was_refused_a_connection_leaves_one_for_a_command_of_the
     drop(taken);
     let tx = refused.await.expect("it gets one of those that were given back");
     tx.query_and_commit("SELECT 1", &[]).await.expect("it can be used");
-    while connections(&fixture).await == before {
+    while connections(&fixture).await > before - 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(connections(&fixture).await, before - 1);
+    assert_eq!(connections(&fixture).await, before - 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
