@@ -52,7 +52,7 @@ fn slugs(list: &Completed) -> Vec<String> {
 
 // ---- serve -------------------------------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_writes_only_its_address_to_stdout() {
     let database = TestDatabase::create().await;
     let server = Program::on(&database).serve(&[]);
@@ -63,7 +63,7 @@ async fn a_server_writes_only_its_address_to_stdout() {
     assert_eq!(ran.stdout, format!("listening on {address}\n"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_a_command_is_serve() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -75,7 +75,7 @@ async fn a_call_without_a_command_is_serve() {
     child.wait().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_are_shown_when_they_are_created_and_never_again() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -99,7 +99,7 @@ async fn secrets_are_shown_when_they_are_created_and_never_again() {
     assert!(second.contains("root-token") && second.contains("admin-password"), "{second}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_json_log_contains_one_object_a_line_and_no_secret() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -114,7 +114,7 @@ async fn a_json_log_contains_one_object_a_line_and_no_secret() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_printed_curl_command_creates_a_tenant() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -127,7 +127,7 @@ async fn the_printed_curl_command_creates_a_tenant() {
     assert_eq!(slugs(&program.run(&["tenant", "list", "--json"]).expect(0)), ["acme-corp"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_token_is_created_for_an_external_database_too() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database).with("ROWHOUSE_DATA_DIR", ".rowhouse");
@@ -139,7 +139,7 @@ async fn a_root_token_is_created_for_an_external_database_too() {
     assert_eq!(program.shell(line).expect(0).json()["slug"], "acme-corp");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn term_and_int_stop_the_server_and_its_postgres_and_the_data_stays() {
     let program = Program::embedded();
     for (signal, slug) in [("TERM", "first"), ("INT", "second")] {
@@ -157,7 +157,7 @@ async fn term_and_int_stop_the_server_and_its_postgres_and_the_data_stays() {
     server.stop("TERM").expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_waits_a_limited_time_for_a_request_and_a_second_signal_stops_at_once() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -183,7 +183,7 @@ async fn a_stop_waits_a_limited_time_for_a_request_and_a_second_signal_stops_at_
     drop(stuck);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_reported_before_anything_is_started() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let program = Program::embedded();
@@ -193,7 +193,7 @@ async fn a_port_in_use_is_reported_before_anything_is_started() {
     assert_eq!(std::fs::read_dir(program.folder()).unwrap().count(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_server_on_a_data_dir_is_refused_and_the_first_one_continues() {
     let program = Program::embedded();
     let server = program.serve(&[]);
@@ -204,7 +204,7 @@ async fn a_second_server_on_a_data_dir_is_refused_and_the_first_one_continues() 
 
 // ---- commands and the database -----------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_works_with_and_without_a_running_server() {
     let program = Program::embedded();
     program.run(&["migrate"]).expect(0);
@@ -219,7 +219,7 @@ async fn a_command_works_with_and_without_a_running_server() {
     assert_eq!(Caller::new(&server.address, None).get("/readyz").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_commands_on_a_data_dir_share_its_server_and_none_stops_it_for_another() {
     let program = Program::embedded();
     let start_four = |arguments: &[&str]| {
@@ -258,7 +258,7 @@ async fn simultaneous_commands_on_a_data_dir_share_its_server_and_none_stops_it_
     assert!(is_down(), "PostgreSQL still runs");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_creates_no_database_no_secret_and_no_admin() {
     let program = Program::embedded();
     for verb in [&["tenant", "list"][..], &["token", "list"], &["tenant", "show", "x"]] {
@@ -272,7 +272,7 @@ async fn a_command_creates_no_database_no_secret_and_no_admin() {
     assert!(!program.folder().join("admin-password").exists());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_does_not_change_a_database_without_a_control_plane() {
     let database = TestDatabase::create_empty().await;
     let ran = Program::on(&database).run(&["tenant", "list"]).expect(1);
@@ -283,7 +283,7 @@ async fn a_command_does_not_change_a_database_without_a_control_plane() {
     assert_eq!(count, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_refuses_a_control_plane_of_another_version() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -305,7 +305,7 @@ async fn a_command_refuses_a_control_plane_of_another_version() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_database_is_an_error_of_one_line_without_the_password() {
     let url = "postgres://owner:hunter22@127.0.0.1:1/rowhouse";
     let ran = Program::embedded().run(&["tenant", "list", "--database-url", url]).expect(7);
@@ -328,7 +328,7 @@ fn copy_with_one_more_migration(folder: &Path, sql: &str) -> PathBuf {
     copy
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrate_prepares_an_empty_database_and_has_nothing_to_do_the_second_time() {
     let database = TestDatabase::create_empty().await;
     let program = Program::on(&database);
@@ -341,7 +341,7 @@ async fn migrate_prepares_an_empty_database_and_has_nothing_to_do_the_second_tim
     assert_eq!(second.stdout, "control plane: nothing to do\ntenants: nothing to do\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrate_continues_after_a_failed_tenant_names_it_and_exits_with_3() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -383,7 +383,7 @@ async fn migrate_continues_after_a_failed_tenant_names_it_and_exits_with_3() {
 
 // ---- tenants -----------------------------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_created_by_the_command_line_works_like_any_other() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -404,7 +404,7 @@ async fn a_tenant_created_by_the_command_line_works_like_any_other() {
     assert_eq!(mine.body[0]["id"], id, "{mine:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idempotency_key_creates_one_tenant() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -420,7 +420,7 @@ async fn an_idempotency_key_creates_one_tenant() {
     assert_eq!(slugs(&program.run(&["tenant", "list", "--json"]).expect(0)), ["acme-corp"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_comes_from_stdin_or_the_environment_and_is_never_prompted_for() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -443,7 +443,7 @@ async fn a_password_comes_from_stdin_or_the_environment_and_is_never_prompted_fo
     app.log_in("admin@acme.com").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stdin_overrides_the_environment_and_its_line_ending_is_not_part_of_the_password() {
     let database = TestDatabase::create().await;
     let program =
@@ -456,7 +456,7 @@ async fn stdin_overrides_the_environment_and_its_line_ending_is_not_part_of_the_
     app.log_in("admin@acme.com").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_tenant_exits_with_4_and_prints_nothing_to_stdout() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -476,7 +476,7 @@ async fn an_unknown_tenant_exits_with_4_and_prints_nothing_to_stdout() {
 
 // ---- tokens ------------------------------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_the_only_output_on_stdout_and_works_until_it_is_revoked() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -508,7 +508,7 @@ async fn a_token_is_the_only_output_on_stdout_and_works_until_it_is_revoked() {
     program.run(&["token", "revoke", unknown]).expect(4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_can_be_bound_to_a_tenant_by_its_slug() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -598,7 +598,7 @@ fn an_empty_variable_counts_as_unset_and_a_variable_without_the_prefix_is_not_a_
 
 // ---- healthcheck, openapi, pipes ---------------------------------------------------------------
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_healthcheck_distinguishes_ready_from_not_ready_and_has_a_timeout() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);
@@ -623,7 +623,7 @@ async fn a_healthcheck_distinguishes_ready_from_not_ready_and_has_a_timeout() {
     assert!(ran.took < Duration::from_secs(5), "{ran:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openapi_prints_the_served_document_and_needs_no_settings() {
     let program = Program::embedded().with("ROWHOUSE_LISTEN", "nowhere");
     let printed = program.run(&["openapi"]).expect(0).json();

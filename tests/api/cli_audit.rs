@@ -21,7 +21,7 @@ fn actions(list: &Completed) -> Vec<String> {
     rows.iter().map(|row| row["action"].as_str().expect("a text").to_owned()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_listed_newest_first_and_a_truncated_list_says_so() {
     let (app, program) = fixture().await;
     assert_eq!(audit(&program, &["list", "--json"]).expect(0).stdout, "[]\n");
@@ -69,7 +69,7 @@ async fn events_are_listed_newest_first_and_a_truncated_list_says_so() {
     assert_eq!(unknown.stderr, "rowhouse: no such tenant: acme\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_list_is_read_in_pages_and_is_complete() {
     let (app, program) = fixture().await;
     app.sql()
@@ -88,7 +88,7 @@ async fn a_long_list_is_read_in_pages_and_is_complete() {
     assert_eq!((actions(&list).len(), list.stderr.as_str()), (2500, ""));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_reports_the_first_event_that_was_changed_or_removed() {
     let (app, program) = fixture().await;
     for slug in ["one", "two", "three"] {

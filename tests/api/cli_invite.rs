@@ -10,7 +10,7 @@ fn invite(program: &Program, arguments: &[&str]) -> Completed {
     program.run(&[&["invite"], arguments].concat())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invitation_is_created_listed_accepted_and_revoked() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
@@ -60,7 +60,7 @@ async fn an_invitation_is_created_listed_accepted_and_revoked() {
     assert_eq!(used_twice.stderr, format!("rowhouse: invitation {used} is used already\n"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_tenant_and_an_unknown_invitation_are_named() {
     let app = TestApp::spawn().await;
     app.set_up("acme").await;

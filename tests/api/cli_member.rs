@@ -26,7 +26,7 @@ async fn api_members(app: &TestApp) -> Vec<String> {
     rows.iter().map(|row| format!("{}: {}", text(&row["email"]), text(&row["role"]))).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_becomes_a_member_changes_role_and_leaves() {
     let (app, program, acme) = fixture().await;
     let user = app.add_user(ADDRESS, None).await;
@@ -64,7 +64,7 @@ async fn a_user_becomes_a_member_changes_role_and_leaves() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_created_with_a_password_from_stdin_and_an_existing_user_keeps_the_old_password()
 {
     let (app, program, _) = fixture().await;
@@ -99,7 +99,7 @@ async fn a_user_is_created_with_a_password_from_stdin_and_an_existing_user_keeps
     app.log_in(ADDRESS).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_admin_cannot_be_removed_and_an_unknown_user_cannot_be_added() {
     let (app, program, acme) = fixture().await;
     let admin = acme.admin_email.as_str();

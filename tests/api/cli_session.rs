@@ -23,7 +23,7 @@ async fn is_accepted(caller: &Caller) -> bool {
     caller.get("/control/v1/me").await.status == 200
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_lists_the_sessions_of_a_user_and_ends_one_or_all() {
     let app = TestApp::spawn().await;
     let program = Program::on(&app.database);
@@ -71,7 +71,7 @@ async fn an_operator_lists_the_sessions_of_a_user_and_ends_one_or_all() {
     assert_eq!(events.get::<_, i64>(0), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_user_is_named_and_nonsense_is_refused_before_a_database_is_opened() {
     let app = TestApp::spawn().await;
     let program = Program::on(&app.database);

@@ -25,7 +25,7 @@ async fn api_tenant(app: &TestApp, named: impl std::fmt::Display) -> Value {
     if answer.status == 200 { answer.body } else { Value::Null }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn show_prints_every_field_of_the_control_plane() {
     let (app, program, acme) = fixture().await;
     let shown = tenant(&program, &["show", "acme", "--json"]).expect(0).json();
@@ -49,7 +49,7 @@ async fn show_prints_every_field_of_the_control_plane() {
     assert!(table.contains(&acme.id.to_string()) && table.contains("active"), "{table}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rename_takes_effect_at_once_and_is_idempotent() {
     let (app, program, acme) = fixture().await;
     let command = ["rename", "acme", "--name", "Acme Ltd", "--slug", "acme-ltd", "--json"];
@@ -73,7 +73,7 @@ async fn a_rename_takes_effect_at_once_and_is_idempotent() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_are_printed_and_merged_and_an_invalid_patch_changes_nothing() {
     let (app, program, acme) = fixture().await;
     assert_eq!(tenant(&program, &["settings", "acme"]).expect(0).json(), json!({}));
@@ -97,7 +97,7 @@ async fn settings_are_printed_and_merged_and_an_invalid_patch_changes_nothing() 
     assert_eq!(events(&app, acme.id, "tenant.update").await, 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
     let (app, program, acme) = fixture().await;
     let admin = app.log_in(&acme.admin_email).await;
@@ -120,7 +120,7 @@ async fn a_suspended_tenant_answers_nothing_until_it_is_resumed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot() {
     let (app, program, acme) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
@@ -159,7 +159,7 @@ async fn a_deleted_tenant_can_be_restored_to_its_status_and_a_purged_one_cannot(
     assert_eq!(twice.stderr, "rowhouse: no such tenant: acme\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destructive_command_without_a_terminal_needs_yes() {
     let (app, program, _) = fixture().await;
     tenant(&program, &["suspend", "acme"]).expect(0);
@@ -178,7 +178,7 @@ async fn a_destructive_command_without_a_terminal_needs_yes() {
     assert_eq!(api_tenant(&app, "acme").await["status"], "suspended");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_with_an_old_revision_is_refused() {
     let (app, program, acme) = fixture().await;
     let revision = |ran: Completed| ran.expect(0).json()["revision"].to_string();
@@ -197,7 +197,7 @@ async fn a_change_with_an_old_revision_is_refused() {
     tenant(&program, &["suspend", "acme", "--if-revision", &new]).expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_is_found_by_slug_by_id_and_by_its_external_id() {
     let (app, program, acme) = fixture().await;
     let body = json!({ "name": "Globex", "slug": "globex" });

@@ -96,7 +96,7 @@ async fn query(db: &Db, tenant: TenantId, sql: &str) -> Result<String, Failure> 
     Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serve_refuses_to_start_while_an_exposure_is_open_that_is_not_accepted() {
     let server = DedicatedServer::acquire().await;
     let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
@@ -133,7 +133,7 @@ async fn serve_refuses_to_start_while_an_exposure_is_open_that_is_not_accepted()
     Program::embedded().with("DATABASE_URL", &url).run(&["migrate"]).expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sql_that_a_refused_start_prints_lets_it_start() {
     let server = DedicatedServer::acquire().await;
     let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
@@ -180,7 +180,7 @@ fn every_name_of_an_exposure_is_in_the_help_and_in_the_book() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_tells_which_exposures_are_open_and_which_are_accepted() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -214,7 +214,7 @@ async fn doctor_tells_which_exposures_are_open_and_which_are_accepted() {
     managed.end(app).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_without_the_privileges_is_told_which_grants_it_needs() {
     let server = DedicatedServer::acquire().await;
     let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
@@ -232,7 +232,7 @@ async fn an_owner_without_the_privileges_is_told_which_grants_it_needs() {
     assert!(error.contains("temporary_tables"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_schema_public_is_created_where_it_was_dropped() {
     let server = DedicatedServer::acquire().await;
     let url = server.create_owner("owner_one", "CREATEROLE", "one").await;
@@ -287,7 +287,7 @@ async fn live(url: &str) {
     backend.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rights_in_the_book_are_enough_for_an_owner_that_owns_its_database() {
     let server = DedicatedServer::acquire().await;
     server.sql("CREATE ROLE administrator LOGIN CREATEROLE CREATEDB PASSWORD 'admin'").await;
@@ -302,7 +302,7 @@ async fn the_rights_in_the_book_are_enough_for_an_owner_that_owns_its_database()
     assert_eq!(start(&url, &[]).await.expect("it starts"), Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rights_in_the_book_are_enough_for_an_owner_in_a_database_of_another() {
     let server = DedicatedServer::acquire().await;
     let [owner, in_another, closing] = documented_sql();
@@ -354,7 +354,7 @@ const ATTACKS: &[(&str, bool)] = &[
     ("SELECT set_config('role', '{other}', true", false),
 ];
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_accepted_exposures_the_guard_refuses_what_is_open_in_any_spelling() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -432,7 +432,7 @@ const PIECES: &[&str] = &[
 ];
 
 /// A text that the guard reads otherwise than the server would let a call through.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_random_text_that_the_guard_lets_through_calls_what_is_open() {
     const TEXTS: usize = 30_000;
     let managed = Managed::create().await;
@@ -484,7 +484,7 @@ impl Random {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_function_of_the_server_that_runs_sql_from_a_text_is_refused() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -504,7 +504,7 @@ async fn every_function_of_the_server_that_runs_sql_from_a_text_is_refused() {
 }
 
 /// A guard that looks for names would miss a function that is called under no name.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_built_in_calls_what_is_open_except_an_update_of_pg_settings() {
     let database = TestDatabase::create_of_superuser().await;
     let client = database.connect().await;
@@ -528,7 +528,7 @@ async fn nothing_built_in_calls_what_is_open_except_an_update_of_pg_settings() {
     assert_eq!(found, "rule pg_settings_u");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_accepted_exposures_the_dialects_work_as_before() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -590,7 +590,7 @@ const FIND: &str = "SELECT concat_ws(' ', current_user, current_setting('search_
 /// `random()` after `setseed(0.25)`.
 const RANDOM: &str = "SELECT random()::text";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_accepted_exposures_a_transaction_that_reads_cannot_write() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -605,7 +605,7 @@ async fn with_accepted_exposures_a_transaction_that_reads_cannot_write() {
     managed.end(app).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_accepted_exposures_nothing_that_a_tenant_left_in_a_session_reaches_the_next() {
     let managed = Managed::create().await;
     let app = managed.serve().await;
@@ -650,7 +650,7 @@ async fn with_accepted_exposures_nothing_that_a_tenant_left_in_a_session_reaches
     managed.end(app).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_limit_that_was_left_does_not_end_every_further_transaction() {
     let managed = Managed::create().await;
     let app = managed.serve().await;

@@ -41,7 +41,7 @@ async fn only_adds(app: &TestApp, tenant: TenantId) {
     assert_eq!(after, before + 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenants_role_adds_and_reads_profile_events_and_cannot_change_them() {
     for isolation in ["role", "search_path"] {
         let app = TestApp::builder().with("database.isolation", isolation).spawn().await;
@@ -51,7 +51,7 @@ async fn a_tenants_role_adds_and_reads_profile_events_and_cannot_change_them() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erasing_and_purging_work_although_events_cannot_be_deleted() {
     let app = TestApp::spawn().await;
     let tenant = app.bunker_tenant("acme").await;
@@ -68,7 +68,7 @@ async fn erasing_and_purging_work_although_events_cannot_be_deleted() {
     assert!(row.get::<_, bool>(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_events_of_a_tenant_that_exists_are_protected_by_a_migration_and_doctor_keeps_them_so()
 {
     let old = tempfile::tempdir().expect("a folder can be made");

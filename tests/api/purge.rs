@@ -124,7 +124,7 @@ const IN_THE_TENANT: &str = "
     CREATE FUNCTION {acme}.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
     GRANT USAGE, CREATE ON SCHEMA reports TO {acme}";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_hangs_on_a_tenant_from_outside_stops_its_purge_and_is_listed() {
     let (app, program, acme, sql) = fixture().await;
     run(&app.sql().await, &acme, IN_THE_TENANT).await;
@@ -164,7 +164,7 @@ async fn what_hangs_on_a_tenant_from_outside_stops_its_purge_and_is_listed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_kind_of_dependent_stops_a_purge_alone() {
     let (app, _, acme, sql) = fixture().await;
     run(&app.sql().await, &acme, IN_THE_TENANT).await;
@@ -201,7 +201,7 @@ async fn each_kind_of_dependent_stops_a_purge_alone() {
     assert_eq!(transition(&app.root(), "acme", "purge").await.status, 204);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_means_nothing_without_the_tenant_goes_with_it() {
     let (app, program, acme, sql) = fixture().await;
     run(&app.sql().await, &acme, IN_THE_TENANT).await;
@@ -232,7 +232,7 @@ async fn what_means_nothing_without_the_tenant_goes_with_it() {
     assert_eq!(events(&app, acme.id, "tenant.purge_cascade").await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_session_adds_while_a_purge_waits_stops_it() {
     let (app, _, acme, sql) = fixture().await;
     let mut other = app.sql().await;
@@ -256,7 +256,7 @@ async fn what_another_session_adds_while_a_purge_waits_stops_it() {
     assert_eq!(transition(&app.root(), "acme", "purge").await.status, 204);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_permission_to_cascade_covers_what_was_there_and_survives_an_interruption() {
     let (app, _, acme, sql) = fixture().await;
     let view = "CREATE VIEW reports.one AS SELECT id FROM {acme}.profiles";
@@ -287,7 +287,7 @@ async fn a_permission_to_cascade_covers_what_was_there_and_survives_an_interrupt
     assert_eq!(events(&app, acme.id, "tenant.purge").await, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_in_another_database_is_named_with_the_statement_that_frees_the_role() {
     let (app, program, acme, _sql) = fixture().await;
     let elsewhere = TestDatabase::create_empty().await;
@@ -319,7 +319,7 @@ async fn a_right_in_another_database_is_named_with_the_statement_that_frees_the_
     program.run(&["tenant", "purge", "acme", "--yes"]).expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_whose_rights_end_at_the_tenant_learns_no_names_of_what_is_outside() {
     let (app, _, acme, sql) = fixture().await;
     program_restores(&app).await;
@@ -346,7 +346,7 @@ async fn program_restores(app: &TestApp) {
     assert_eq!(transition(&app.root(), "acme", "restore").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vacancy_on_which_something_hangs_is_kept_and_the_others_are_dropped() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database).with("ROWHOUSE_TENANTS__VACANCIES", "3");
@@ -378,7 +378,7 @@ async fn a_vacancy_on_which_something_hangs_is_kept_and_the_others_are_dropped()
     program.run(&["vacancies", "drop"]).expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orphan_on_which_something_hangs_is_kept() {
     let (_app, program, acme, sql) = fixture().await;
     run(&sql, &acme, "CREATE VIEW reports.notes AS SELECT id FROM {acme}.profiles").await;
@@ -395,7 +395,7 @@ async fn an_orphan_on_which_something_hangs_is_kept() {
     assert_eq!(tables(&sql, &acme).await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_that_is_due_waits_until_nothing_hangs_on_the_tenant_and_doctor_says_so() {
     let (app, program, acme, sql) = fixture().await;
     run(&sql, &acme, "CREATE VIEW reports.notes AS SELECT id FROM {acme}.profiles").await;

@@ -19,7 +19,7 @@ fn text(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).expect("a time can be written")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotated_token_keeps_its_id_and_its_old_secret_is_good_for_the_overlap() {
     let app = TestApp::builder().with_stopped_clock().spawn().await;
     let second = TestApp::builder().on(app.database.clone()).spawn().await;
@@ -69,7 +69,7 @@ async fn a_rotated_token_keeps_its_id_and_its_old_secret_is_good_for_the_overlap
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_overlap_is_the_settings_unless_the_request_names_one() {
     let app =
         TestApp::builder().with_stopped_clock().with("tokens.rotation_overlap", "2h").spawn().await;
@@ -100,7 +100,7 @@ async fn the_overlap_is_the_settings_unless_the_request_names_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_rotation_is_refused_and_changes_nothing() {
     let app = TestApp::builder().with("tokens.max_lifetime", "90d").spawn().await;
     let acme = app.set_up("acme").await;
@@ -136,7 +136,7 @@ async fn an_invalid_rotation_is_refused_and_changes_nothing() {
     assert_eq!(token.caller.get(MEMBERS).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_extends_no_life_beyond_that_of_the_caller() {
     let app = TestApp::builder().with_stopped_clock().spawn().await;
     let acme = app.set_up("acme").await;
@@ -166,7 +166,7 @@ async fn a_rotation_extends_no_life_beyond_that_of_the_caller() {
     assert_problem(&ended, 409, "token_ended");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_key_is_rotated_by_the_control_api_in_its_own_form() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
@@ -191,7 +191,7 @@ async fn an_api_key_is_rotated_by_the_control_api_in_its_own_form() {
     assert_eq!(events(&app, acme.id, "api_key.rotate").await, 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_xtokens_of_a_tenant_and_of_a_person_are_rotated_as_uuids() {
     let app = TestApp::builder().with_stopped_clock().spawn().await;
     let tenant = app.bunker_tenant("acme").await;
@@ -272,7 +272,7 @@ async fn a_rotation_on_two_servers_under_load_refuses_no_request() {
     assert!(answered.load(Ordering::SeqCst) > 50, "there was load");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistyped_token_is_refused_without_a_look_up() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
@@ -298,7 +298,7 @@ async fn a_mistyped_token_is_refused_without_a_look_up() {
     assert_eq!(token.caller.get(MEMBERS).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_from_before_the_checksum_stays_good() {
     let app = TestApp::spawn().await;
     let acme = app.set_up("acme").await;
@@ -318,7 +318,7 @@ async fn a_token_from_before_the_checksum_stays_good() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_rotates_a_token_and_prints_the_new_one_alone() {
     let database = TestDatabase::create().await;
     let program = Program::on(&database);

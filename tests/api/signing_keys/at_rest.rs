@@ -41,7 +41,7 @@ fn holds_the_seed_of(public: &[u8], bytes: &[u8]) -> bool {
     })
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_all_tables_is_not_enough_to_sign() {
     let app = TestApp::spawn().await;
     let set = app.anonymous().get(JWKS).await;
@@ -56,7 +56,7 @@ async fn reading_all_tables_is_not_enough_to_sign() {
     assert!(binary.iter().any(|bytes| holds_the_seed_of(&public, bytes)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_an_earlier_version_stored_in_clear_is_encrypted_at_start_and_keeps_signing() {
     let app = TestApp::spawn().await;
     app.add_user(EMAIL, None).await;
@@ -77,7 +77,7 @@ async fn a_key_that_an_earlier_version_stored_in_clear_is_encrypted_at_start_and
     assert!(events[0].get::<_, String>(0).contains(&kid));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_creates_the_secret_key_in_a_file_that_only_its_owner_can_read() {
     let database = TestDatabase::create_empty().await;
     let program = Program::embedded().with("DATABASE_URL", &database.url());
@@ -93,7 +93,7 @@ async fn a_first_start_creates_the_secret_key_in_a_file_that_only_its_owner_can_
     assert!(!again.stderr.contains("secret-key"), "{again:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_the_secret_key_of_the_others_refuses_to_start_and_says_what_to_do() {
     let database = TestDatabase::create_empty().await;
     let first = Program::embedded().with("DATABASE_URL", &database.url());
@@ -123,7 +123,7 @@ async fn a_server_without_the_secret_key_of_the_others_refuses_to_start_and_says
     other.with("ROWHOUSE_SECRET_KEY_FILE", &mounted).serve(&[]).stop("TERM").expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_secret_key_costs_the_access_tokens_and_not_the_users() {
     let database = TestDatabase::create_empty().await;
     let program = Program::embedded().with("DATABASE_URL", &database.url());
@@ -141,7 +141,7 @@ async fn a_lost_secret_key_costs_the_access_tokens_and_not_the_users() {
     assert_eq!(states, ["ended", "signing"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_changed_in_the_database_is_refused_at_start_by_its_id() {
     let app = TestApp::spawn().await;
     let sql = app.sql().await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{EMAIL, KEYS, ROTATE, call, kid_of, log_in, published, states};
 use crate::support::{Program, SECRET_KEY, Snapshot, TestApp};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_rotated_and_retired_on_the_command_line_and_each_change_is_an_audit_event() {
     let app = TestApp::spawn().await;
     let program = Program::on(&app.database);
@@ -47,7 +47,7 @@ async fn a_key_is_rotated_and_retired_on_the_command_line_and_each_change_is_an_
     assert_eq!(events, expected.map(|action| (action.to_owned(), "operator".to_owned())));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_without_the_secret_key_of_the_servers_changes_nothing() {
     let app = TestApp::spawn().await;
     let before = Snapshot::of(&app).await;
@@ -62,7 +62,7 @@ async fn a_rotation_without_the_secret_key_of_the_servers_changes_nothing() {
     wrong.run(&["key", "list"]).expect(0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_listed_and_rotated_over_http_and_no_answer_holds_a_private_half() {
     let app = TestApp::builder().with_stopped_clock().spawn().await;
     let rotated = app.root().post(ROTATE, &json!({})).await;
@@ -87,7 +87,7 @@ async fn a_key_is_listed_and_rotated_over_http_and_no_answer_holds_a_private_hal
     assert_eq!(app.log_in("super@example.com").await.get(KEYS).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replaced_root_token_stays_good_while_it_is_the_previous_one() {
     let app = TestApp::spawn().await;
     let old = app.root_token.clone();
@@ -107,7 +107,7 @@ async fn a_replaced_root_token_stays_good_while_it_is_the_previous_one() {
     assert!(!refused.stderr.contains("hunter22"), "{refused:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_signs_after_ten_minutes_and_is_published_before() {
     let app = TestApp::builder().with_stopped_clock().spawn().await;
     app.add_user(EMAIL, None).await;

@@ -119,7 +119,8 @@ impl Program {
         command
     }
 
-    /// Runs the program to its end with an empty stdin.
+    /// Runs the program to its end with an empty stdin. It blocks the thread: a test with a server of its own has a runtime of
+    /// several threads, so that a transaction of the server which the program waits for goes on.
     pub fn run(&self, arguments: &[&str]) -> Completed {
         finish(self.command(env!("CARGO_BIN_EXE_rowhouse"), arguments), None)
     }
