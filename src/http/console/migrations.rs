@@ -30,7 +30,7 @@ const WORKERS_MAX: i64 = 1024;
 const COUNT_MAX: i64 = 1_000_000;
 
 /// The migrations on a page. The tenants of each are counted.
-const EARLIER: u16 = 10;
+const EARLIER: u16 = 8;
 
 /// The most groups of tenants that lack the same files on the page.
 const GROUPS: usize = 20;
