@@ -239,7 +239,7 @@ async fn memory(report: &mut Report, large: &Large<'_>, sql: &Client, sizes: &Si
     let rows = sizes.megabytes * 1000;
     let insert = format!(
         "INSERT INTO {schema}.t0 (id, created_at, amount, name, note)
-         SELECT n, now(), n, md5(n::text), (SELECT string_agg(md5((n * 30 + k)::text), '') FROM generate_series(1, 30) k)
+         SELECT n, now(), n, md5(n::text), (SELECT string_agg(md5((n::bigint * 30 + k)::text), '') FROM generate_series(1, 30) k)
            FROM generate_series(100000001, 100000000 + {rows}) n; ANALYZE {schema}.t0"
     );
     sql.batch_execute(&insert).await.expect("rows can be written");
