@@ -11,18 +11,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::background::{self, GONE, GONE_CODE, Progress, Table};
 use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::pg::Row;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
-
-/// Why one failed whose server is gone.
-pub(super) const GONE: &str = "the server that ran it is gone";
-
-/// The code of that.
-pub(super) const GONE_CODE: &str = "server_gone";
 
 /// How long the row of one is kept that is deleted, failed or cancelled.
 const ROW_KEPT: &str = "interval '90 days'";
@@ -60,19 +55,6 @@ pub struct Record {
     pub check: Option<Check>,
     /// The code and the reason of a failure.
     pub error: Option<(String, String)>,
-}
-
-/// How far an archive is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// All tables, once they are known.
-    pub tables: Option<i64>,
-    /// Tables that are done.
-    pub tables_done: i64,
-    /// Rows.
-    pub rows: i64,
-    /// Bytes of CSV.
-    pub raw_bytes: i64,
 }
 
 /// What is stored of an archive.
@@ -170,26 +152,10 @@ pub async fn insert(tx: &PublicTx, new: &NewArchive<'_>) -> Result<bool> {
 
 /// Records that those failed whose server is gone.
 pub async fn fail_abandoned(tx: &PublicTx, now: OffsetDateTime) -> Result<u64> {
-    let during = "fail abandoned archives";
     let checks = "UPDATE archives SET check_state = 'failed', check_error = $1, checked_at = $2
                    WHERE check_state = 'running' AND check_lease_until <= now()";
-    tx.execute(checks, &[&GONE, &now]).await.during(during)?;
-    let sql = "UPDATE archives SET state = 'failed', error_code = $1, error = $2, ended_at = $3
-                WHERE state = 'running' AND lease_until <= now()";
-    tx.execute(sql, &[&GONE_CODE, &GONE, &now]).await.during(during)
-}
-
-/// Renews the lease of a running archive and records how far it is; returns false if it runs no longer.
-pub async fn renew(tx: PublicTx, id: Uuid, lease: Duration, progress: Progress) -> Result<bool> {
-    let sql = "UPDATE archives SET lease_until = now() + $2 * interval '1 second', table_count = $3, tables_done = $4,
-                      row_count = $5, raw_bytes = $6
-                WHERE id = $1 AND state = 'running' RETURNING id";
-    let lease = lease.as_secs_f64();
-    let Progress { tables, tables_done, rows, raw_bytes } = progress;
-    let params: [&dyn crate::pg::Param; 6] =
-        [&id, &lease, &tables, &tables_done, &rows, &raw_bytes];
-    let rows = tx.query_and_commit(sql, &params).await.during("renew the lease of an archive")?;
-    Ok(!rows.is_empty())
+    tx.execute(checks, &[&GONE, &now]).await.during("fail abandoned checks")?;
+    background::fail_abandoned(tx, Table::Archives, now).await
 }
 
 /// Records that a running archive is complete; returns false if it runs no longer.
@@ -226,29 +192,10 @@ pub async fn finish(
     Ok(tx.execute(sql, &params).await.during("end an archive")? == 1)
 }
 
-/// Records that a running archive failed; returns false if it runs no longer.
-pub async fn fail(
-    tx: &PublicTx,
-    id: Uuid,
-    (code, why): (&str, &str),
-    now: OffsetDateTime,
-) -> Result<bool> {
-    let sql = "UPDATE archives SET state = 'failed', error_code = $2, error = $3, ended_at = $4
-                WHERE id = $1 AND state = 'running'";
-    Ok(tx.execute(sql, &[&id, &code, &why, &now]).await.during("end an archive")? == 1)
-}
-
 /// Deletes the row of an upload that was refused.
 pub async fn forget(tx: &PublicTx, id: Uuid) -> Result<()> {
     let sql = "DELETE FROM archives WHERE id = $1 AND kind = 'upload' AND state = 'failed'";
     tx.execute(sql, &[&id]).await.during("delete an archive").map(drop)
-}
-
-/// Cancels a running archive; returns false if it runs no longer.
-pub async fn cancel(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<bool> {
-    let sql = "UPDATE archives SET state = 'cancelled', ended_at = $2
-                WHERE id = $1 AND state = 'running' AND lease_until > now()";
-    Ok(tx.execute(sql, &[&id, &now]).await.during("cancel an archive")? == 1)
 }
 
 /// Marks an archive that does not run as deleted; returns false if it runs.

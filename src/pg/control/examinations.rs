@@ -10,6 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::background::GONE;
 use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
@@ -19,9 +20,6 @@ use crate::pg::scope::PublicTx;
 
 /// How many are kept.
 const KEPT: i64 = 100;
-
-/// Why an examination failed whose server is gone.
-const GONE: &str = "the server that ran it is gone";
 
 /// An examination.
 #[derive(Debug, Clone)]

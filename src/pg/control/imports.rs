@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::archives::{GONE, GONE_CODE, Progress};
+use super::background::{self, GONE, GONE_CODE, Progress, Table};
 use crate::domain::error::Result;
 use crate::pg::Row;
 use crate::pg::error::During;
@@ -91,27 +91,9 @@ pub async fn insert(tx: &PublicTx, new: &NewImport<'_>) -> Result<()> {
 
 /// Records that those failed whose server is gone, and deletes the rows of old ones.
 pub async fn sweep(tx: &PublicTx, now: OffsetDateTime) -> Result<()> {
-    let during = "sweep imports";
-    let sql =
-        "UPDATE public.imports SET state = 'failed', error_code = $1, error = $2, ended_at = $3
-                WHERE state = 'running' AND lease_until <= now()";
-    tx.execute(sql, &[&GONE_CODE, &GONE, &now]).await.during(during)?;
+    background::fail_abandoned(tx, Table::Imports, now).await?;
     let sql = "DELETE FROM public.imports WHERE state <> 'running' AND ended_at <= $1 - interval '90 days'";
-    tx.execute(sql, &[&now]).await.during(during).map(drop)
-}
-
-/// Renews the lease of a running import and records how far it is; returns false if it runs no longer.
-pub async fn renew(tx: PublicTx, id: Uuid, lease: Duration, progress: Progress) -> Result<bool> {
-    let sql = "UPDATE public.imports
-                  SET lease_until = now() + $2 * interval '1 second', table_count = $3, tables_done = $4,
-                      row_count = $5, raw_bytes = $6
-                WHERE id = $1 AND state = 'running' RETURNING id";
-    let lease = lease.as_secs_f64();
-    let Progress { tables, tables_done, rows, raw_bytes } = progress;
-    let params: [&dyn crate::pg::Param; 6] =
-        [&id, &lease, &tables, &tables_done, &rows, &raw_bytes];
-    let rows = tx.query_and_commit(sql, &params).await.during("renew the lease of an import")?;
-    Ok(!rows.is_empty())
+    tx.execute(sql, &[&now]).await.during("sweep imports").map(drop)
 }
 
 /// Records that a running import is done; returns false if it runs no longer.
@@ -130,26 +112,6 @@ pub async fn finish(
     let params: [&dyn crate::pg::Param; 7] =
         [&id, &now, report, &tables, &tables_done, &rows, &raw_bytes];
     Ok(tx.execute(sql, &params).await.during("end an import")? == 1)
-}
-
-/// Records that a running import failed.
-pub async fn fail(
-    tx: &PublicTx,
-    id: Uuid,
-    (code, why): (&str, &str),
-    now: OffsetDateTime,
-) -> Result<()> {
-    let sql =
-        "UPDATE public.imports SET state = 'failed', error_code = $2, error = $3, ended_at = $4
-                WHERE id = $1 AND state = 'running'";
-    tx.execute(sql, &[&id, &code, &why, &now]).await.during("end an import").map(drop)
-}
-
-/// Cancels a running import; returns false if it runs no longer. One that is about to commit is waited for.
-pub async fn cancel(tx: &PublicTx, id: Uuid, now: OffsetDateTime) -> Result<bool> {
-    let sql = "UPDATE public.imports SET state = 'cancelled', ended_at = $2
-                WHERE id = $1 AND state = 'running' AND lease_until > now()";
-    Ok(tx.execute(sql, &[&id, &now]).await.during("cancel an import")? == 1)
 }
 
 /// Reads an import.

@@ -6,6 +6,7 @@ pub mod application_jobs;
 pub mod archives;
 pub mod audit_chain;
 pub mod audit_events;
+pub mod background;
 pub mod capacity;
 mod catalog_digest;
 pub mod console_sessions;

@@ -8,7 +8,7 @@ use super::{Archives, Imported};
 use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::Result;
 use crate::pg::PublicTx;
-use crate::pg::control::archives::Progress;
+use crate::pg::control::background::Progress;
 use crate::pg::control::imports;
 
 impl Archives {

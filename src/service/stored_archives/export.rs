@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::keeper::{Keeper, LEASE, Work, explain, stored};
+use super::keeper::{Keeper, LEASE, explain, stored};
 use super::{Begun, Record, StoredArchives, keyed, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
@@ -15,6 +15,7 @@ use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::pg::During;
 use crate::pg::control::archives::{self, Content, NewArchive, Ready};
+use crate::pg::control::background::Work;
 use crate::service::archives::{OnProgress, Progress};
 use crate::service::tenants::{TenantRef, locate_id};
 

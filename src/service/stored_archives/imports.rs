@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::keeper::{Keeper, LEASE, Work, explain};
+use super::keeper::{Keeper, LEASE, explain};
 use super::{Content, StoredArchives, keyed, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
+use crate::pg::control::background::{self, Work};
 use crate::pg::control::imports::{self, NewImport};
 use crate::pg::{During, PublicTx};
 use crate::service::archives::{ImportTenant, NewId, OnProgress, Progress, recorded};
@@ -93,7 +94,7 @@ impl StoredArchives {
     pub async fn cancel_import(&self, ctx: &CallContext, id: Uuid) -> Result<Import> {
         ctx.require(Permission::ImportTenant)?;
         let tx = self.db.public().await.during("cancel an import")?;
-        let is_cancelled = imports::cancel(&tx, id, ctx.now).await?;
+        let is_cancelled = background::cancel(&tx, Work::Import(id), ctx.now).await?;
         let import = find(&tx, id).await?;
         tx.commit().await.during("cancel an import")?;
         if is_cancelled {

@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::domain::Clock;
 use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::{Error, Result};
-use crate::pg::control::archives::{self, Progress};
-use crate::pg::control::imports;
+use crate::pg::control::archives;
+use crate::pg::control::background::{self, Progress, Work};
 use crate::pg::{Db, During, PublicTx};
 use crate::service::Archives;
 use crate::service::archives::Progress as Done;
@@ -59,15 +58,6 @@ struct Tasks {
     set: JoinSet<()>,
     /// What runs here.
     running: BTreeSet<Work>,
-}
-
-/// What has a row whose lease is renewed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Work {
-    /// An archive that is written.
-    Archive(Uuid),
-    /// An import.
-    Import(Uuid),
 }
 
 /// How many bytes an archive may have now.
@@ -151,10 +141,7 @@ impl Keeper {
             let done = *progress.lock().unwrap_or_else(PoisonError::into_inner);
             let renewed = async {
                 let tx = db.public().await.during("renew a lease")?;
-                match work {
-                    Work::Archive(id) => archives::renew(tx, id, LEASE, stored(done)).await,
-                    Work::Import(id) => imports::renew(tx, id, LEASE, stored(done)).await,
-                }
+                background::renew(tx, work, LEASE, stored(done)).await
             };
             match renewed.await {
                 Ok(true) => {}
@@ -176,17 +163,9 @@ impl Keeper {
         const END: &str = "record a failure";
         let failed = async {
             let tx = db.public().await.during(END)?;
-            let now = self.clock.now();
-            let id = match work {
-                Work::Archive(id) => id,
-                Work::Import(id) => {
-                    imports::fail(&tx, id, why, now).await?;
-                    return tx.commit().await.during(END);
-                }
-            };
-            let is_failed = archives::fail(&tx, id, why, now).await?;
+            let is_failed = background::fail(&tx, work, why, self.clock.now()).await?;
             tx.commit().await.during(END)?;
-            if is_failed {
+            if let (true, Work::Archive(id)) = (is_failed, work) {
                 let removed = self.store.delete(id).await;
                 removed.map_err(|error| explain(&error, "remove a failed archive"))?;
             }

@@ -28,6 +28,7 @@ use crate::domain::names::TenantId;
 use crate::domain::page::{Cursor, Page, Window};
 use crate::domain::{AuditAction, Permission};
 use crate::pg::control::archives;
+use crate::pg::control::background::{self, Work};
 use crate::pg::{Db, During, PublicTx};
 use crate::service::Archives;
 use crate::service::audit::note;
@@ -36,7 +37,8 @@ use crate::store;
 
 pub use self::imports::{BegunImport, Import};
 pub use self::keeper::{Keeper, Limits};
-pub use crate::pg::control::archives::{Check, Content, Filter, Progress, Record};
+pub use crate::pg::control::archives::{Check, Content, Filter, Record};
+pub use crate::pg::control::background::Progress;
 
 /// The words for the kind of an archive.
 pub const KINDS: &[&str] = &["export", "upload"];
@@ -142,7 +144,7 @@ impl StoredArchives {
     pub async fn cancel(&self, ctx: &CallContext, id: Uuid) -> Result<Record> {
         ctx.require(Permission::ManageArchives)?;
         let tx = self.db.public().await.during("cancel an archive")?;
-        let is_cancelled = archives::cancel(&tx, id, ctx.now).await?;
+        let is_cancelled = background::cancel(&tx, Work::Archive(id), ctx.now).await?;
         let record = lookup(&tx, id, &Reach::Everything).await?;
         tx.commit().await.during("cancel an archive")?;
         if is_cancelled {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use uuid::Uuid;
 
-use super::keeper::{LEASE, Work, explain, stored};
+use super::keeper::{LEASE, explain, stored};
 use super::{Begun, StoredArchives, keyed, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
@@ -17,6 +17,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::{AuditAction, Permission};
 use crate::pg::During;
 use crate::pg::control::archives::{self, Content, NewArchive, Ready};
+use crate::pg::control::background::Work;
 use crate::service::archives::{Inspected, Progress};
 use crate::service::audit::note;
 use crate::store::{Complete, Draft};
