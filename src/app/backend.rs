@@ -275,11 +275,12 @@ impl Backend {
             signing_keys.clone(),
             slugs.clone(),
             vacancies.clone(),
-        );
+        )
+        .at_level(settings.archives.level);
         let keeper = Keeper::new(
             Handle::current(),
             db.clone(),
-            archives.at_level(settings.archives.level),
+            archives.clone(),
             Store::new(settings.archives.store.clone()),
             clock.clone(),
             settings::archive_limits(settings),
@@ -308,9 +309,8 @@ impl Backend {
                 clock.clone(),
             )),
             keeper: Arc::new(keeper),
-            archive_level: settings.archives.level,
+            archives,
             doctor,
-            server_version: version,
             process,
             public_version: public_set.version(),
             serving: Serving::default(),

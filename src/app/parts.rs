@@ -49,13 +49,10 @@ pub(super) struct Parts {
     pub(super) fleet: Arc<Engine>,
     pub(super) examiner: Arc<Examiner>,
     pub(super) keeper: Arc<Keeper>,
-    /// How much archives are compressed.
-    pub(super) archive_level: i32,
+    pub(super) archives: Archives,
     pub(super) process: Process,
     pub(super) tenant_set: Arc<MigrationSet>,
     pub(super) doctor: Doctor,
-    /// The version of the server, as a number.
-    pub(super) server_version: u32,
     pub(super) grace_period: time::Duration,
     pub(super) slugs: SlugRules,
     /// The pools of the main runtime, and that runtime.
@@ -84,15 +81,7 @@ impl Parts {
             self.session_lifetimes,
             refusals.clone(),
         );
-        let archives = Archives::new(
-            db.clone(),
-            Arc::clone(&self.tenant_set),
-            self.server_version,
-            signing_keys.clone(),
-            self.slugs.clone(),
-            self.vacancies.clone(),
-        );
-        let archives = archives.at_level(self.archive_level);
+        let archives = self.archives.on(db.clone());
         Services {
             console_sessions: ConsoleSessions::new(
                 db.clone(),

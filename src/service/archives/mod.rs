@@ -102,6 +102,12 @@ impl Archives {
         }
     }
 
+    /// The same on the pools of another runtime.
+    #[must_use]
+    pub fn on(&self, db: Db) -> Self {
+        Self { signing_keys: self.signing_keys.on(db.clone()), db, ..self.clone() }
+    }
+
     /// Compresses at this level.
     #[must_use]
     pub const fn at_level(mut self, level: i32) -> Self {
