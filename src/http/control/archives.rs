@@ -7,7 +7,7 @@ mod content;
 mod upload;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, LOCATION};
+use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, delete, get, post};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ use super::call::{Call, window, write_cursor};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, NoSuchArchive, NoSuchTenant, Unexpected,
 };
-use super::tenants::REPLAYED;
+use super::tenants::replayed;
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
@@ -266,13 +266,10 @@ fn id_of(call: &Call) -> Result<Uuid> {
 fn answer_with(status: StatusCode, begun: Begun) -> HttpResponse {
     let Begun { record, is_replayed } = begun;
     let location = format!("/control/v1/archives/{}", record.id);
-    let mut answer = HttpResponse::build(status)
+    let answer = HttpResponse::build(status)
         .insert_header((LOCATION, location))
         .json(ArchiveAnswer::from(record));
-    if is_replayed {
-        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    answer
+    replayed(answer, is_replayed)
 }
 
 impl From<stored_archives::Progress> for ProgressAnswer {

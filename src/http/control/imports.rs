@@ -3,7 +3,7 @@
 //! An import outlives its request: the answer is sent as soon as it is recorded, and the server that was asked runs it in
 //! the background.
 
-use actix_web::http::header::{HeaderValue, LOCATION};
+use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, get, post};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -14,7 +14,7 @@ use super::PROBLEM_JSON;
 use super::archives::{FailureAnswer, ProgressAnswer};
 use super::call::{Call, names};
 use super::responses::{Forbidden, InvalidBody, NoSuchImport, Unexpected};
-use super::tenants::REPLAYED;
+use super::tenants::replayed;
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
@@ -141,13 +141,10 @@ async fn start(call: Call) -> Answer {
     let stored = &call.services().stored_archives;
     let begun = stored.start_import(&call.ctx, archive, command, key.as_deref()).await?;
     let location = format!("/control/v1/imports/{}", begun.import.id);
-    let mut answer = HttpResponse::Accepted()
+    let answer = HttpResponse::Accepted()
         .insert_header((LOCATION, location))
         .json(ImportAnswer::from(begun.import));
-    if begun.is_replayed {
-        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(answer)
+    Ok(replayed(answer, begun.is_replayed))
 }
 
 /// Returns an import: its state, how far it is, what was imported.

@@ -31,8 +31,14 @@ use crate::service::tenants::registry::{Origin, Registered};
 use crate::service::tenants::upsert::Upsert;
 use crate::service::tenants::{Filter, Order, TenantRef};
 
-/// Says that an answer is that to an earlier request with the same `Idempotency-Key`.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Says of an answer whether it is that to an earlier request with the same `Idempotency-Key`.
+pub(super) fn replayed(mut answer: HttpResponse, is_replayed: bool) -> HttpResponse {
+    const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+    if is_replayed {
+        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    answer
+}
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
     routes
@@ -192,11 +198,7 @@ async fn create(call: Call) -> Answer {
     let registered = guess::set_up(call.request(), command, run).await?;
     count(&call, registered.origin);
     let is_replayed = registered.origin == Origin::Found;
-    let mut answer = answer_with(StatusCode::CREATED, registered);
-    if is_replayed {
-        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    Ok(answer)
+    Ok(replayed(answer_with(StatusCode::CREATED, registered), is_replayed))
 }
 
 /// Creates the tenant with this external id, or makes it as the body says. Safe to repeat: `outcome` says whether it was
