@@ -92,7 +92,7 @@ async fn events_are_found_by_their_request_and_say_who_acted() {
     assert_eq!(events[0]["tenant_slug"], "acme");
     for (actor, found) in [
         ("ADA@example.com", 1),
-        ("nobody@example.com", 0),
+        ("absent@example.com", 0),
         (events[0]["actor"].as_str().unwrap(), 1),
     ] {
         let path = format!("{EVENTS}?action=tenant.suspend&actor={actor}");
