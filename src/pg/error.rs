@@ -143,12 +143,12 @@ impl Failure {
         })
     }
 
-    /// Whether a statement failed on purpose, by a cast of a text with this marker to a number.
+    /// Whether a statement failed on purpose, because it asked for a setting with the name of this marker.
     #[must_use]
     pub fn has_marker(&self, marker: &str) -> bool {
         let Self::Postgres(error) = self else { return false };
         error.as_db_error().is_some_and(|db| {
-            *db.code() == SqlState::INVALID_TEXT_REPRESENTATION && db.message().contains(marker)
+            *db.code() == SqlState::UNDEFINED_OBJECT && db.message().contains(marker)
         })
     }
 

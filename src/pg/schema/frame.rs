@@ -16,11 +16,11 @@ use std::time::Duration;
 use crate::domain::names::SchemaName;
 use crate::migrations::{HistoryGuard, Mention, MigrationSet};
 use crate::pg::rules::{Rules, TimeLimits, write_limits};
-use crate::pg::scope::{Flush, TX_IDENTITY, TxMark};
+use crate::pg::scope::{Flush, TxMark, fail_with};
 
 /// Part of the server's message if a file has changed its transaction, schema or role. The server quotes it in every
 /// language.
-pub(super) const TRANSACTION_CHANGED: &str = "rowhouse: transaction changed to ";
+pub(super) const TRANSACTION_CHANGED: &str = "rowhouse: transaction changed";
 
 /// Deallocates the statements that SQL has prepared, and not those that our own connection has.
 const DEALLOCATE: &str = "DO $$ DECLARE name text; BEGIN
@@ -70,14 +70,14 @@ impl Frame {
             // Releases also the savepoints that the file has left.
             end.push_str("RELEASE SAVEPOINT rowhouse_file; ");
         }
-        // A CASE does not evaluate the branch that is not taken, and the cast of what is no number fails.
         let _ = write!(
             end,
             "SELECT CASE WHEN {} \
              AND pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) '{schema}, extensions' \
-             AND current_user OPERATOR(pg_catalog.=) {is_role} THEN 0 \
-             ELSE pg_catalog.concat('{TRANSACTION_CHANGED}', {TX_IDENTITY})::bigint END; SET LOCAL ROLE NONE",
-            mark.is_set()
+             AND current_user OPERATOR(pg_catalog.=) {is_role} THEN '' ELSE {} END; \
+             SET LOCAL ROLE NONE",
+            mark.is_set(),
+            fail_with(TRANSACTION_CHANGED)
         );
         let mut clean_up = String::new();
         for (word, statement) in [

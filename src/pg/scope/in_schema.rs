@@ -124,12 +124,9 @@ pub(super) fn begin_in_schema(
     }
     if let Some(before) = entry.before {
         let before = escape_literal(&before.format(&Rfc3339).unwrap_or_default());
-        // Read after the lock, which it may have waited for. The text is cast to bigint to make the statement fail; it
-        // is not a constant, because the server would evaluate a constant cast while planning.
-        let _ = write!(
-            preamble,
-            ", CASE WHEN clock_timestamp() >= {before} THEN concat('{LATE_MARKER}', clock_timestamp())::bigint END"
-        );
+        // Read after the lock, which it may have waited for.
+        let late = fail_with(LATE_MARKER);
+        let _ = write!(preamble, ", CASE WHEN clock_timestamp() >= {before} THEN {late} END");
     }
     // A subquery, so that the row is locked before the expressions above are evaluated.
     let _ = write!(preamble, " FROM ({}) AS locked", lock.select_sql());
@@ -188,7 +185,13 @@ pub(super) fn begin_snapshot(
 }
 
 /// The text in the server's error if a transaction begins too late; the server quotes it in every language.
-const LATE_MARKER: &str = "rowhouse: late at ";
+const LATE_MARKER: &str = "rowhouse: late";
+
+/// The SQL expression, a text, that makes a statement fail with a marker where it is evaluated: it asks for a setting that
+/// does not exist. In a `CASE` it is evaluated only in its branch. To plan it costs less than a cast that fails.
+pub(in crate::pg) fn fail_with(marker: &str) -> String {
+    format!("pg_catalog.current_setting('{marker}')")
+}
 
 /// Whether a transaction failed because it began too late ([`Entry::before`]).
 pub(in crate::pg) fn is_late(failure: &Failure) -> bool {

@@ -53,7 +53,7 @@ use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot};
 pub(in crate::pg) use self::in_schema::{
-    Script, TX_IDENTITY, TxMark, enter_scratch_schema, is_late, leave_schemas, pin,
+    Script, TxMark, enter_scratch_schema, fail_with, is_late, leave_schemas, pin,
     tx_identity_query, unpin,
 };
 pub use self::large_results::{Portal, Rows};
