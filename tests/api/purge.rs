@@ -233,6 +233,20 @@ async fn what_means_nothing_without_the_tenant_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_depends_on_a_tenant_is_found_without_reading_the_dependencies_of_all_tenants() {
+    let (_app, _, acme, sql) = fixture().await;
+    let find = include_str!("../../src/pg/schema/dependents.sql");
+    let name = format!("'{}'", acme.schema());
+    let explain = format!("EXPLAIN {}", find.replace("$1", &name).replace("$2", &name));
+    sql.batch_execute("ANALYZE pg_depend").await.unwrap();
+    let plan = sql.query(&explain, &[]).await.unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("pg_depend_depender_index"), "{plan}");
+    assert!(!plan.contains("Seq Scan on pg_depend"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_session_adds_while_a_purge_waits_stops_it() {
     let (app, _, acme, sql) = fixture().await;
     let mut other = app.sql().await;

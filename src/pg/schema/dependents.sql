@@ -66,6 +66,21 @@ WITH RECURSIVE target AS MATERIALIZED (
      WHERE p.schema IS DISTINCT FROM t.schema
        -- Large objects have no schema: they belong to the role.
        AND p.classid <> 'pg_catalog.pg_largeobject'::regclass
+), part AS MATERIALIZED (
+    SELECT p.classid, p.objid, p.objsubid
+      FROM outside p
+     -- OFFSET: looked up by each object. Joined otherwise, the dependencies of all tenants would be read.
+     CROSS JOIN LATERAL (
+         SELECT d.refclassid, d.refobjid, d.refobjsubid, d.deptype
+           FROM pg_catalog.pg_depend d
+          WHERE d.classid = p.classid AND d.objid = p.objid AND d.objsubid = p.objsubid
+         OFFSET 0
+     ) d
+      JOIN placed q ON q.classid = d.refclassid AND q.objid = d.refobjid AND q.objsubid IN (0, d.refobjsubid)
+     WHERE d.deptype IN ('i', 'e')
+        OR (d.deptype IN ('a', 'P', 'S')
+            AND ((q.classid, q.objid, q.objsubid) IN (SELECT classid, objid, objsubid FROM outside)
+                 OR p.classid IN ('pg_catalog.pg_amop'::regclass, 'pg_catalog.pg_amproc'::regclass)))
 )
 SELECT o.type || ' ' || o.identity AS object
   FROM outside p
@@ -75,17 +90,8 @@ SELECT o.type || ' ' || o.identity AS object
    -- user mappings of a role end with it.
    AND p.classid::regclass::text NOT IN ('pg_publication_rel', 'pg_publication_namespace', 'pg_default_acl',
                                          'pg_user_mapping')
-   AND NOT EXISTS (
-       SELECT
-         FROM pg_catalog.pg_depend d
-         JOIN placed q ON q.classid = d.refclassid AND q.objid = d.refobjid
-                      AND q.objsubid IN (0, d.refobjsubid)
-         LEFT JOIN outside w ON w.classid = q.classid AND w.objid = q.objid AND w.objsubid = q.objsubid
-        WHERE d.classid = p.classid AND d.objid = p.objid AND d.objsubid = p.objsubid
-          AND (d.deptype IN ('i', 'e')
-               OR (d.deptype IN ('a', 'P', 'S')
-                   AND (w.objid IS NOT NULL
-                        OR p.classid IN ('pg_catalog.pg_amop'::regclass, 'pg_catalog.pg_amproc'::regclass)))))
+   -- Not NOT EXISTS, which the planner makes a nested loop of.
+   AND (p.classid, p.objid, p.objsubid) NOT IN (SELECT classid, objid, objsubid FROM part)
    -- The whole table, where it goes, stands for its columns.
    AND NOT (p.objsubid <> 0 AND EXISTS (SELECT FROM gone w
                                          WHERE w.classid = p.classid AND w.objid = p.objid AND w.objsubid = 0))

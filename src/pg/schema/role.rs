@@ -71,7 +71,8 @@ const USES_OUTSIDE: &str = "
       FROM pg_catalog.pg_roles r
       JOIN pg_catalog.pg_shdepend s ON s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.refobjid = r.oid
      WHERE r.rolname = $1
-       AND (s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+       -- As a bigint, which no index has: that of the database would read what the roles of all tenants have.
+       AND (s.dbid::bigint = (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database())
             OR (s.dbid = 0 AND s.deptype = 'a'
                 AND s.classid IN ('pg_catalog.pg_database'::regclass, 'pg_catalog.pg_tablespace'::regclass,
                                   'pg_catalog.pg_parameter_acl'::regclass)))
