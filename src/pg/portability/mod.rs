@@ -14,4 +14,4 @@ pub mod snapshot;
 pub mod swap;
 pub mod tables;
 
-pub use crate::pg::scope::copy::{RowSink, RowSource};
+pub use crate::pg::scope::copy::{RowBlock, RowSink, RowSource};

@@ -361,7 +361,7 @@ impl PublicTx {
         self.0.copy_in(copy, rows).await
     }
 
-    /// Runs `COPY .. TO stdout` and hands each row to a sink.
+    /// Runs `COPY .. (HEADER) TO stdout` and hands the rows to a sink.
     ///
     /// # Errors
     /// The inner error is the sink's; the transaction can then only be dropped.

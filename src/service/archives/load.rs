@@ -9,9 +9,9 @@ use super::unpack::Unpacker;
 use super::{OnProgress, Progress};
 use crate::domain::archive::{ArchiveProblem, Header, Manifest, MemberKind, Rows, Table};
 use crate::domain::error::{Error, Result};
-use crate::pg::portability::RowSink;
 use crate::pg::portability::copy_in::Loading;
 use crate::pg::portability::tables;
+use crate::pg::portability::{RowBlock, RowSink};
 use crate::pg::{During, Failure};
 
 /// Refuses an archive whose tables are not those that the migrations make, apart from those that are left out.
@@ -151,16 +151,17 @@ fn is_of_left_out(sequence: &str, leave_out: &[String]) -> bool {
 #[derive(Default)]
 struct Back {
     hash: Sha256,
-    is_begun: bool,
 }
 
 impl RowSink for Back {
     type Error = std::convert::Infallible;
 
-    async fn row(&mut self, row: Bytes) -> Result<(), Self::Error> {
-        if std::mem::replace(&mut self.is_begun, true) {
-            self.hash.update(&row);
-        }
+    async fn names(&mut self, _line: Bytes) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    async fn rows(&mut self, block: RowBlock) -> Result<(), Self::Error> {
+        self.hash.update(&block.bytes);
         Ok(())
     }
 }

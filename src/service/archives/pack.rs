@@ -10,10 +10,10 @@ use crate::domain::archive::{
     ArchiveProblem, MemberKind, PART_PACKED, PART_RAW, PART_RAW_MAX, Part, Rows, Table,
 };
 use crate::domain::error::{Error, Result};
-use crate::pg::portability::RowSink;
+use crate::pg::portability::{RowBlock, RowSink};
 
-/// How much is compressed at once: few enough not to delay other work of the thread.
-const BUFFER: usize = 64 << 10;
+/// The most that is compressed into at once.
+const BUFFER: usize = 128 << 10;
 
 /// Takes the rows of a table and writes them as parts.
 pub(super) struct Packer<'a, 'w> {
@@ -22,9 +22,8 @@ pub(super) struct Packer<'a, 'w> {
     kind: fn(usize, usize) -> MemberKind,
     table: usize,
     encoder: Encoder<'static>,
-    /// The line with the names of the columns.
-    names: Option<Bytes>,
-    raw: Vec<u8>,
+    /// The line with the names of the columns, which each part has.
+    names: Bytes,
     packed: Vec<u8>,
     scratch: Vec<u8>,
     part: Part,
@@ -53,8 +52,7 @@ impl<'a, 'w> Packer<'a, 'w> {
             kind,
             table,
             encoder,
-            names: None,
-            raw: Vec::with_capacity(BUFFER),
+            names: Bytes::new(),
             packed: Vec::new(),
             scratch: vec![0; BUFFER],
             part: Part::default(),
@@ -72,53 +70,41 @@ impl<'a, 'w> Packer<'a, 'w> {
         Ok(self.rows)
     }
 
-    async fn take(&mut self, row: Bytes) -> Result<()> {
-        let Some(names) = &self.names else {
-            self.push(&row)?;
-            self.names = Some(row);
-            return Ok(());
-        };
-        let size = row.len() as u64;
-        if size + names.len() as u64 > PART_RAW_MAX {
+    async fn take(&mut self, block: RowBlock) -> Result<()> {
+        let size = block.bytes.len() as u64;
+        if size + self.names.len() as u64 > PART_RAW_MAX {
             let member = (self.kind)(self.table, 0).name(self.tables);
             return Err(ArchiveProblem::TooLarge { member, limit: PART_RAW_MAX }.into());
         }
         let is_full = self.part.bytes + size > PART_RAW || self.packed.len() >= PART_PACKED;
         if self.part.rows > 0 && is_full {
-            let names = names.clone();
             self.end_part().await?;
-            self.push(&names)?;
+            let names = self.names.clone();
+            self.compress(&names)?;
         }
-        self.push(&row)?;
-        self.hash.update(&row);
-        self.part.rows += 1;
-        self.rows.rows += 1;
+        self.compress(&block.bytes)?;
+        self.hash.update(&block.bytes);
+        self.part.rows += block.rows;
+        self.rows.rows += block.rows;
         self.rows.bytes += size;
-        self.progress.rows += 1;
+        self.progress.rows += block.rows;
         self.progress.bytes += size;
-        Ok(())
-    }
-
-    fn push(&mut self, line: &[u8]) -> Result<()> {
-        self.part.bytes += line.len() as u64;
-        self.raw.extend_from_slice(line);
-        if self.raw.len() >= BUFFER { self.compress() } else { Ok(()) }
-    }
-
-    fn compress(&mut self) -> Result<()> {
-        let mut input = InBuffer::around(&self.raw);
-        while input.pos() < self.raw.len() {
-            let mut output = OutBuffer::around(self.scratch.as_mut_slice());
-            self.encoder.run(&mut input, &mut output).map_err(failed)?;
-            self.packed.extend_from_slice(output.as_slice());
-        }
-        self.raw.clear();
         (self.on_progress)(*self.progress);
         Ok(())
     }
 
+    fn compress(&mut self, lines: &[u8]) -> Result<()> {
+        self.part.bytes += lines.len() as u64;
+        let mut input = InBuffer::around(lines);
+        while input.pos() < lines.len() {
+            let mut output = OutBuffer::around(self.scratch.as_mut_slice());
+            self.encoder.run(&mut input, &mut output).map_err(failed)?;
+            self.packed.extend_from_slice(output.as_slice());
+        }
+        Ok(())
+    }
+
     async fn end_part(&mut self) -> Result<()> {
-        self.compress()?;
         loop {
             let mut output = OutBuffer::around(self.scratch.as_mut_slice());
             let left = self.encoder.finish(&mut output, true).map_err(failed)?;
@@ -143,8 +129,13 @@ impl<'a, 'w> Packer<'a, 'w> {
 impl RowSink for Packer<'_, '_> {
     type Error = Error;
 
-    async fn row(&mut self, row: Bytes) -> Result<()> {
-        self.take(row).await
+    async fn names(&mut self, line: Bytes) -> Result<()> {
+        self.names = line.clone();
+        self.compress(&line)
+    }
+
+    async fn rows(&mut self, block: RowBlock) -> Result<()> {
+        self.take(block).await
     }
 }
 

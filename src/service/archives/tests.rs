@@ -10,7 +10,7 @@ use super::unpack::Unpacker;
 use super::writer::Writer;
 use crate::domain::archive::{Block, Manifest, MemberKind, PART_RAW_MAX, Rows, Table, padding};
 use crate::domain::error::Result;
-use crate::pg::portability::RowSink;
+use crate::pg::portability::{RowBlock, RowSink};
 
 type Kind = fn(usize, usize) -> MemberKind;
 
@@ -22,8 +22,11 @@ fn tables() -> Vec<Table> {
 async fn pack(writer: &mut Writer<'_>, which: (usize, Kind), name: &str, rows: &[&str]) -> Rows {
     let (tables, mut progress) = (tables(), Progress::default());
     let mut packer = Packer::new(writer, &tables, which, name, &mut progress, &|_| ()).unwrap();
+    let (names, rows) = rows.split_first().unwrap();
+    packer.names(Bytes::copy_from_slice(names.as_bytes())).await.unwrap();
     for row in rows {
-        packer.row(Bytes::copy_from_slice(row.as_bytes())).await.unwrap();
+        let bytes = Bytes::copy_from_slice(row.as_bytes());
+        packer.rows(RowBlock { bytes, rows: 1 }).await.unwrap();
     }
     packer.finish().await.unwrap()
 }

@@ -4,31 +4,48 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
+use tokio::sync::mpsc::{self, Sender};
+use tokio_postgres::CopyOutStream;
 
 use super::Tx;
 use crate::pg::error::Failure;
-use crate::pg::scope::copy::{RowSink, RowSource};
+use crate::pg::scope::copy::{Gathering, RowBlock, RowSink, RowSource};
 
 impl Tx {
-    /// Runs `COPY .. TO stdout` and hands each row on. If the sink cannot go on, the inner error says why, and the
-    /// connection is discarded with the transaction.
+    /// Runs `COPY .. (HEADER) TO stdout` and hands the rows on. If the sink cannot go on, the inner error says why, and
+    /// the connection is discarded with the transaction.
     pub(in crate::pg::scope) async fn copy_out<S: RowSink>(
         &self,
         copy: &str,
         sink: &mut S,
     ) -> Result<Result<(), S::Error>, Failure> {
         let work = async {
-            let mut rows = pin!(self.client().copy_out(copy).await?);
-            while let Some(row) = rows.try_next().await? {
-                if let Err(stopped) = sink.row(row).await {
+            let rows = self.client().copy_out(copy).await?;
+            // One is on its way while the sink works on another and the next is read.
+            let (blocks, mut received) = mpsc::channel(1);
+            // In a task of its own, which the runtime keeps on the thread of the connection: the rows come in small
+            // messages.
+            let reading = tokio::spawn(read(rows, blocks));
+            let mut is_begun = false;
+            while let Some(block) = received.recv().await {
+                let taken = if std::mem::replace(&mut is_begun, true) {
+                    sink.rows(block).await
+                } else {
+                    sink.names(block.bytes).await
+                };
+                if let Err(stopped) = taken {
                     // The server goes on to send rows.
                     self.runs_files();
-                    return Ok(Err(stopped));
+                    return Ok(Some(Err(stopped)));
                 }
             }
-            Ok(Ok(()))
+            match reading.await {
+                Ok(read) => read.map(|()| Some(Ok(()))),
+                // Without its task, the last rows may be missing.
+                Err(_ended) => Ok(None),
+            }
         };
-        self.run_once(work).await
+        self.run_once(work).await?.ok_or(Failure::RowCount)
     }
 
     /// Runs `COPY .. FROM stdin` with what the source gives. If the source cannot go on, the inner error says why, and
@@ -51,4 +68,27 @@ impl Tx {
         };
         self.run_once(work).await
     }
+}
+
+/// Reads rows and sends them in blocks, the first line alone. Ends early if the blocks are no longer wanted.
+async fn read(rows: CopyOutStream, blocks: Sender<RowBlock>) -> Result<(), tokio_postgres::Error> {
+    let mut rows = pin!(rows);
+    let Some(bytes) = rows.try_next().await? else { return Ok(()) };
+    let mut full = Some(RowBlock { bytes, rows: 0 });
+    let mut gathering = Gathering::default();
+    loop {
+        if let Some(block) = full
+            && blocks.send(block).await.is_err()
+        {
+            return Ok(());
+        }
+        let Some(row) = rows.try_next().await? else { break };
+        full = gathering.add(&row);
+    }
+    let last = gathering.take();
+    if last.rows > 0 {
+        // An error only says that the blocks are no longer wanted.
+        let _ = blocks.send(last).await;
+    }
+    Ok(())
 }
