@@ -12,8 +12,13 @@ use crate::pg::rules::Rules;
 use crate::pg::schema::{self, error::ApplyError};
 use crate::pg::scope::copy::{RowSink, RowSource};
 use crate::pg::scope::{self, PublicTx};
+
 /// A table with more rows gets its indexes and keys after the rows.
 const LARGE: i64 = 10_000;
+
+/// The detail of the first statistics of a large table. With the usual one of 100, `ANALYZE` of a million rows takes as
+/// long as to store them. The server counts the rows as changed since, and its autovacuum analyzes them in full.
+const FIRST_STATISTICS: u32 = 10;
 
 /// A schema that is being loaded.
 pub struct Loading<'a> {
@@ -24,6 +29,8 @@ pub struct Loading<'a> {
     pub tables: Vec<Table>,
     /// The sequences, as the migrations make them.
     pub sequences: Vec<Sequence>,
+    /// The tables that get many rows.
+    large: Vec<i64>,
     dropped: Dropped,
 }
 
@@ -62,6 +69,7 @@ impl<'a> Loading<'a> {
             rules,
             tables: tables(tx, schema).await?,
             sequences: sequences(tx, schema).await?,
+            large: Vec::new(),
             dropped: Dropped::default(),
         })
     }
@@ -78,10 +86,11 @@ impl<'a> Loading<'a> {
         let large = estimates.iter().filter(|(_, rows)| *rows > LARGE);
         let large: Vec<i64> = large.filter_map(|(name, _)| Some(find(name)?.oid)).collect();
         self.dropped = rebuild::drop_some(self.tx, &self.schema, &large, &order).await?;
+        self.large = large;
         if !self.tables.is_empty() {
-            let names: Vec<&str> = self.tables.iter().map(|table| table.quoted.as_str()).collect();
+            let all: Vec<&Table> = self.tables.iter().collect();
             // All in one statement, because they reference each other.
-            self.tx.batch(&format!("TRUNCATE TABLE {}", names.join(", "))).await?;
+            self.tx.batch(&format!("TRUNCATE TABLE {}", names(&all))).await?;
         }
         Ok(())
     }
@@ -123,9 +132,18 @@ impl<'a> Loading<'a> {
     pub async fn finish(&mut self) -> Result<(), Failure> {
         let dropped = std::mem::take(&mut self.dropped);
         rebuild::make_again(self.tx, &self.schema, dropped).await?;
-        if !self.tables.is_empty() {
-            let names: Vec<&str> = self.tables.iter().map(|table| table.quoted.as_str()).collect();
-            self.tx.batch(&format!("ANALYZE {}", names.join(", "))).await?;
+        let (large, small): (Vec<&Table>, Vec<&Table>) =
+            self.tables.iter().partition(|table| self.large.contains(&table.oid));
+        if !small.is_empty() {
+            self.tx.batch(&format!("ANALYZE {}", names(&small))).await?;
+        }
+        if !large.is_empty() {
+            let analyze = format!(
+                "SET LOCAL default_statistics_target = {FIRST_STATISTICS}; ANALYZE {};
+                 SET LOCAL default_statistics_target TO DEFAULT",
+                names(&large)
+            );
+            self.tx.batch(&analyze).await?;
         }
         Ok(())
     }
@@ -150,4 +168,9 @@ impl<'a> Loading<'a> {
         self.tx.batch(&scope::unpin()).await?;
         scope::leave_schema(self.tx, &self.rules.limits).await
     }
+}
+
+/// Returns the names of tables as SQL needs them.
+fn names(tables: &[&Table]) -> String {
+    tables.iter().map(|table| table.quoted.as_str()).collect::<Vec<_>>().join(", ")
 }
