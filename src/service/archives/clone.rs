@@ -13,15 +13,14 @@ use crate::domain::archive::{ArchiveProblem, Table};
 use crate::domain::error::{Conflict, Error, Noun, Result};
 use crate::domain::names::{SchemaName, Slug, TenantId, TenantName};
 use crate::domain::tenant::TenantRecord;
+use crate::pg::catalog::Object;
 use crate::pg::control::tenants;
 use crate::pg::portability::clone::{Source, begin, copy_members};
 use crate::pg::portability::control;
 use crate::pg::portability::copy_in::Loading;
 use crate::pg::portability::tables as pg_tables;
-use crate::pg::schema::reference::Reference;
 use crate::pg::{During, PublicTx};
 use crate::service::audit::{event, of_tenant};
-use crate::service::reference;
 use crate::service::tenants::{TenantRef, locate_id};
 
 const CLONE: &str = "clone a tenant";
@@ -80,9 +79,9 @@ impl Archives {
         if tenants::find_by_slug(&tx, &command.slug).await?.is_some() {
             return Err(Error::Conflict(Conflict::SlugTaken));
         }
+        let (_, fingerprint) = control::version(&tx, from).await?;
         drop(tx); // it only read
-        let reference = reference::build(&self.db, &self.set, self.server_version, ctx.now).await?;
-        let reference = reference.map_err(ArchiveProblem::MigrationFailed)?;
+        let migrated = self.migrated_objects(&fingerprint, ctx.now).await?;
         self.vacancies.new_tenants().require_fit(ctx.now).await?;
         let source = begin(&self.db, &SchemaName::of(from)).await.during(CLONE)?;
         if source.history.is_empty() && source.tables.is_empty() {
@@ -93,10 +92,8 @@ impl Archives {
         let record = tenants::lookup_record(&source.tx, from).await?;
         let record = record.ok_or(Error::NotFound(Noun::Tenant))?;
         let id = TenantId::generate();
-        let excluded = &command.exclude_data;
-        let copied =
-            Box::pin(self.copy(ctx, &source, (from, id), excluded, &reference, on_progress));
-        let copied = copied.await?;
+        let what = (migrated, command.exclude_data.as_slice());
+        let copied = Box::pin(self.copy(ctx, &source, (from, id), what, on_progress)).await?;
         self.make_clone(source.tx, ctx, command, (&record, id), copied).await
     }
 
@@ -106,13 +103,12 @@ impl Archives {
         ctx: &CallContext,
         source: &Source,
         (from, to): (TenantId, TenantId),
-        excluded: &[String],
-        reference: &Reference,
+        (migrated, excluded): (Option<Vec<Object>>, &[String]),
         on_progress: OnProgress<'_>,
     ) -> Result<Copied> {
         let (tx, schema) = (&source.tx, SchemaName::of(to));
         let set = self.set_of(&source.history)?;
-        self.build(tx, &schema, &set, ctx.now).await?;
+        let expected = self.build(tx, &schema, &set, migrated, ctx.now).await?;
         let mut loading = Loading::enter(tx, &schema, self.db.rules()).await.during(CLONE)?;
         let (copied, left): (Vec<_>, Vec<_>) =
             source.tables.iter().partition(|table| !is_excluded(table, excluded));
@@ -134,7 +130,7 @@ impl Archives {
         loading.finish().await.map_err(|failure| refused("the tenant", failure))?;
         loading.leave().await.during(CLONE)?;
         let migrated = self.migrate(tx, &schema, ctx.now).await?;
-        self.check(tx, &schema, reference).await?;
+        self.check(tx, &schema, &expected).await?;
         Ok(Copied { tables: progress.tables, rows: progress.rows, migrated })
     }
 

@@ -15,10 +15,11 @@ use crate::domain::archive::{ArchiveProblem, Header, Manifest, MemberEntry, Memb
 use crate::domain::error::{Conflict, Error, Result};
 use crate::domain::names::{Email, SchemaName, Slug, TenantId};
 use crate::migrations::{Applied, HistoryError, MigrationSet};
+use crate::pg::catalog::Object;
 use crate::pg::portability::copy_in::{self, Loading};
 use crate::pg::portability::{check, control};
+use crate::pg::schema;
 use crate::pg::schema::error::ApplyError;
-use crate::pg::schema::{self, reference::Reference};
 use crate::pg::{During, PublicTx};
 use crate::service::audit::{event, of_tenant};
 use crate::service::doctor::diff;
@@ -125,8 +126,7 @@ impl Archives {
             checksum: file.checksum,
         });
         let set = self.set_of(&files.collect::<Vec<_>>())?;
-        let reference = reference::build(&self.db, &self.set, self.server_version, ctx.now).await?;
-        let reference = reference.map_err(ArchiveProblem::MigrationFailed)?;
+        let migrated = self.migrated_objects(set.fingerprint(), ctx.now).await?;
         self.vacancies.new_tenants().require_fit(ctx.now).await?;
         let id = match command.id {
             NewId::New => TenantId::generate(),
@@ -135,7 +135,7 @@ impl Archives {
         let tx = self.db.public().await.during(IMPORT)?;
         self.require_importable(&tx, command, id, &described.header).await?;
         let schema = SchemaName::of(id);
-        self.build(&tx, &schema, &set, ctx.now).await?;
+        let expected = self.build(&tx, &schema, &set, migrated, ctx.now).await?;
         let rules = self.db.rules();
         let mut loading = Loading::enter(&tx, &schema, rules).await.during(IMPORT)?;
         let leave_out = &command.leave_out;
@@ -148,7 +148,7 @@ impl Archives {
         load::finish(&mut loading, &manifest, leave_out).await?;
         loading.leave().await.during(IMPORT)?;
         let migrated = self.migrate(&tx, &schema, ctx.now).await?;
-        self.check(&tx, &schema, &reference).await?;
+        self.check(&tx, &schema, &expected).await?;
         let manifest_sha256 = hex::encode(Sha256::digest(&text));
         let imported = Imported {
             id,
@@ -218,15 +218,40 @@ impl Archives {
         }
     }
 
+    /// Returns the objects that a schema with this fingerprint of its files has once it is migrated forward; `None` if it
+    /// has all files.
+    pub(super) async fn migrated_objects(
+        &self,
+        fingerprint: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<Vec<Object>>> {
+        if fingerprint == self.set.fingerprint() {
+            return Ok(None);
+        }
+        let reference = reference::build(&self.db, &self.set, self.server_version, now).await?;
+        Ok(Some(reference.map_err(ArchiveProblem::MigrationFailed)?.objects))
+    }
+
+    /// Builds the schema. Returns the objects that it must have in the end: those that it is migrated to, or else those
+    /// that it has now.
     pub(super) async fn build(
         &self,
         tx: &PublicTx,
         schema: &SchemaName,
         set: &MigrationSet,
+        migrated: Option<Vec<Object>>,
         now: OffsetDateTime,
-    ) -> Result<()> {
+    ) -> Result<Vec<Object>> {
         let (rules, version) = (self.db.rules(), self.server_version);
-        copy_in::build(tx, schema, set, rules, version, now).await.map_err(explain)
+        copy_in::build(tx, schema, set, rules, version, now).await.map_err(explain)?;
+        match migrated {
+            Some(objects) => Ok(objects),
+            // Files were taken from it, or their row says otherwise.
+            None if set.fingerprint() != self.set.fingerprint() => {
+                Err(Error::Conflict(Conflict::Concurrent))
+            }
+            None => check::objects(tx, schema, rules.isolation).await.during(IMPORT),
+        }
     }
 
     /// Reads the manifest and its signature, up to the end of the archive.
@@ -259,11 +284,11 @@ impl Archives {
         &self,
         tx: &PublicTx,
         schema: &SchemaName,
-        reference: &Reference,
+        expected: &[Object],
     ) -> Result<()> {
         const DURING: &str = "check an imported schema";
         let objects = check::objects(tx, schema, self.db.rules().isolation).await.during(DURING)?;
-        let differences = diff::compare(&objects, &reference.objects, |_, _| false);
+        let differences = diff::compare(&objects, expected, |_, _| false);
         let mut wrong: Vec<String> = differences.into_iter().map(|found| found.what).collect();
         wrong.extend(check::leaning(tx, schema).await.during(DURING)?);
         if wrong.is_empty() { Ok(()) } else { Err(ArchiveProblem::CheckFailed(wrong).into()) }
