@@ -32,6 +32,7 @@ pub(crate) mod statements;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::migrations::check::Whose;
 use crate::migrations::pieces::Facts;
@@ -97,6 +98,13 @@ impl MigrationSet {
     /// # Errors
     /// All that is wrong with the files.
     pub fn public_with(later: Option<&Path>) -> Result<Self, LoadError> {
+        // Checked once: a command line or a test opens several backends.
+        static BUILT_IN: OnceLock<MigrationSet> = OnceLock::new();
+        if later.is_none()
+            && let Some(set) = BUILT_IN.get()
+        {
+            return Ok(set.clone());
+        }
         let runner = public_set::migrations::runner();
         let mut files: Vec<File> = runner.get_migrations().iter().map(File::built_in).collect();
         let mut refusals = Vec::new();
@@ -105,7 +113,10 @@ impl MigrationSet {
         }
         let set = Self::checked(files, Whose::ControlPlane, refusals)?;
         let refusals = set.check_oldest_programs();
-        if refusals.is_empty() { Ok(set) } else { Err(refusals.into()) }
+        if !refusals.is_empty() {
+            return Err(refusals.into());
+        }
+        Ok(if later.is_none() { BUILT_IN.get_or_init(|| set).clone() } else { set })
     }
 
     /// The built-in tenant migrations.

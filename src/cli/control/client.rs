@@ -357,7 +357,10 @@ pub(super) fn if_match(request: RequestBuilder, revision: Option<i64>) -> Reques
 /// Trusts the platform's roots and those of the file.
 fn tls(connection: &Connection) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    // Redirects are not followed.
+    if connection.server.scheme() == "https" {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
     if let Some(file) = &connection.ca_file {
         let unusable =
             |what: String| Failure::usage(format!("--ca-file {}: {what}", file.display()));

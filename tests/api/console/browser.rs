@@ -90,6 +90,8 @@ impl Browser {
     pub fn new(app: &TestApp) -> Self {
         let client = Client::builder()
             .cookie_store(true)
+            // As in `Caller::new`.
+            .tls_certs_only([])
             .redirect(Policy::none())
             .build()
             .expect("a client without TLS can always be built");
