@@ -112,9 +112,9 @@ impl<'a> Shared<'a> {
         limits: &Arc<Limits>,
         options: &Options,
     ) -> Self {
-        let has_profiles = backend.parts.tenant_set.has_profiles();
-        let served = options.served(settings, has_profiles);
-        let offer = http::Offer { served, ..options.offer(has_profiles) };
+        let offer = options.offer_of(settings, backend.parts.tenant_set.has_profiles());
+        let described = offer.clone();
+        let documents = Documents::of(move || http::openapi_of(Surface::All, &described));
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit an f64 for the next million years"
@@ -126,7 +126,7 @@ impl<'a> Shared<'a> {
             metrics,
             settings: Arc::new(http_settings(settings, offer.served)),
             limits: Arc::clone(limits),
-            documents: web::Data::new(Documents::of(&http::openapi_of(Surface::All, &offer))),
+            documents: web::Data::new(documents),
             offer,
             keep_alive: settings.http.keep_alive.map_or(KeepAlive::Disabled, KeepAlive::Timeout),
             shutdown_timeout: settings.http.shutdown_timeout,

@@ -25,7 +25,12 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 
 use crate::config::Settings;
+use crate::http::Offer;
+#[cfg(feature = "testing")]
+use crate::http::document::parts::{Version, document};
 use crate::http::limits::Limits;
+#[cfg(feature = "testing")]
+use crate::http::{self, Surface};
 use crate::telemetry::Metrics;
 
 use self::jobs::{Intervals, Jobs};
@@ -40,11 +45,15 @@ pub use purpose::Purpose;
 pub use reload::Reload;
 pub use secrets::FirstStart;
 
+/// Makes an `OpenAPI` document.
+#[cfg(feature = "testing")]
+pub(crate) type Document = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// A server with its listeners.
 pub struct App {
     addr: SocketAddr,
     management_addr: Option<SocketAddr>,
-    has_console: bool,
+    offer: Offer,
     backend: Backend,
     servers: Vec<actix_web::dev::Server>,
     metrics: Arc<Metrics>,
@@ -84,11 +93,11 @@ impl App {
         };
         let drain_delay = settings.http.drain_delay;
         let has_profiles = backend.parts.tenant_set.has_profiles();
-        let has_console = options.served(&settings, has_profiles).has_console();
+        let offer = options.offer_of(&settings, has_profiles);
         Ok(Self {
             addr,
             management_addr,
-            has_console,
+            offer,
             backend,
             servers,
             metrics,
@@ -114,7 +123,17 @@ impl App {
     /// Returns whether the console is served.
     #[must_use]
     pub const fn has_console(&self) -> bool {
-        self.has_console
+        self.offer.served.has_console()
+    }
+
+    /// Returns what makes the `OpenAPI` document that it serves.
+    #[cfg(feature = "testing")]
+    pub(crate) fn document(&self) -> Document {
+        let offer = self.offer.clone();
+        Box::new(move || {
+            let described = http::openapi_of(Surface::All, &offer);
+            document(&described, None, Version::V3_1).unwrap_or_default()
+        })
     }
 
     /// Returns what replaces settings while the server runs.

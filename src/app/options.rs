@@ -13,7 +13,7 @@ use super::context::{Context, States};
 use crate::config::{Own, OwnValues, Settings, SettingsError};
 use crate::domain::error::Error;
 use crate::domain::{Clock, Permission};
-use crate::http::document::parts::{UnknownTag, Version, in_words};
+use crate::http::document::parts::{UnknownTag, Version, for_people};
 use crate::http::{self, Dialect, Offer, Served, Surface};
 use crate::migrations::{MigrationSet, Migrations};
 use crate::service::provisioning::Hook;
@@ -212,9 +212,10 @@ impl Options {
         Offer { served: served.with_profiles(has_profiles), own: self.documents.clone() }
     }
 
-    /// Returns the routes of ours that a server with these settings has.
-    pub(super) fn served(&self, settings: &Settings, has_profiles: bool) -> Served {
-        self.offer(has_profiles).served.with_console(settings.console.enabled)
+    /// Returns what a server with these settings offers.
+    pub(super) fn offer_of(&self, settings: &Settings, has_profiles: bool) -> Offer {
+        let offer = self.offer(has_profiles);
+        Offer { served: offer.served.with_console(settings.console.enabled), ..offer }
     }
 }
 
@@ -233,5 +234,5 @@ pub fn openapi_document(
         own.is_none_or(|own| MigrationSet::of_application(own).is_ok_and(|set| set.has_profiles()));
     let document = http::openapi_of(Surface::All, &options.offer(has_profiles));
     let version = if in_3_0 { Version::V3_0 } else { Version::V3_1 };
-    Ok(in_words(&document, tag, version)?.1)
+    for_people(&document, tag, version)
 }

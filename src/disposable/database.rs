@@ -60,6 +60,11 @@ impl TestDatabase {
         .await
     }
 
+    /// A database that stays when its last handle is dropped.
+    pub(super) fn lent(name: String) -> Self {
+        Self(Arc::new(Inner { name }))
+    }
+
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -4,6 +4,8 @@
 //! durability that the first process starts and that ends with the last. A process gets databases of its own on it,
 //! cloned from a template that is migrated once for all processes.
 //!
+//! Where each test is a process of its own, the processes use databases together ([`lent`]).
+//!
 //! Promises: a database is dropped with its last handle. What a killed process leaves is recognised by its name, which
 //! holds the id of the process, and is dropped by the next process; each process holds a session whose
 //! `application_name` has that id. With the embedded server everything goes when the server ends.
@@ -13,6 +15,7 @@
 mod database;
 mod error;
 mod exit;
+mod lent;
 mod postgres;
 mod server;
 mod template;

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::error::During;
-use super::{TestError, on_runtime};
+use super::{TestError, on_runtime, runtime};
 use crate::embedded::{Durability, Settings, SharedServer};
 use crate::pg::connect::open::connect;
 use crate::pg::connect::tls::Connector;
@@ -55,7 +55,23 @@ impl TestPostgres {
     /// [`TestError`], the same for each call.
     pub async fn get() -> Result<&'static Self, TestError> {
         on_runtime(async {
-            let server = SERVER.get_or_init(|| Box::pin(Self::open())).await;
+            let mut is_new = false;
+            let open = || {
+                is_new = true;
+                Box::pin(Self::open())
+            };
+            let server = SERVER.get_or_init(open).await;
+            if let Ok(server) = server
+                && is_new
+                && server.lends()
+            {
+                // The one test of this process does not wait for it: at the latest they go with the server.
+                runtime().spawn(async {
+                    if let Err(error) = server.drop_what_dead_processes_left().await {
+                        tracing::debug!(%error, "cannot drop the databases of earlier tests");
+                    }
+                });
+            }
             server.as_ref().map_err(|error| TestError::Again(error.to_string()))
         })
         .await
@@ -88,7 +104,9 @@ impl TestPostgres {
         }
         let live = Mutex::default();
         let server = Self { base, process, live, shared, session };
-        server.drop_what_dead_processes_left().await?;
+        if !server.lends() {
+            server.drop_what_dead_processes_left().await?;
+        }
         Ok(server)
     }
 
@@ -135,6 +153,12 @@ impl TestPostgres {
     /// Whether the server is one that runs on when the tests have ended.
     pub(super) const fn stays(&self) -> bool {
         self.shared.is_none()
+    }
+
+    /// Whether a process of the tests has one test, as with `cargo nextest`, so that it uses databases together with
+    /// others. Those of a server that runs on would stay.
+    pub(super) fn lends(&self) -> bool {
+        !self.stays() && variable("NEXTEST_EXECUTION_MODE").as_deref() == Some("process-per-test")
     }
 
     /// Returns a name that no other database has.

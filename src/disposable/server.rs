@@ -27,7 +27,12 @@ pub(crate) struct DisposableServer {
     pub(crate) root_token: String,
     #[cfg(feature = "testing")]
     pub(crate) context: crate::app::Context,
+    #[cfg(feature = "testing")]
+    pub(crate) document: crate::app::Document,
     pub(crate) database: TestDatabase,
+    /// Whether other processes use the database too: then it stays, with what is in it.
+    #[cfg(feature = "testing")]
+    pub(crate) is_lent: bool,
     /// The settings as variables of the environment, for the program of the application.
     #[cfg(feature = "testing")]
     pub(crate) variables: Vec<(String, String)>,
@@ -41,17 +46,30 @@ impl DisposableServer {
         options: Options,
         more: Vec<(&'static str, String)>,
     ) -> Result<Self, TestError> {
-        on_runtime(async move { Box::pin(Self::start_here(options, more)).await }).await
+        on_runtime(async move { Box::pin(Self::start_on(false, options, more)).await }).await
     }
 
-    async fn start_here(
+    /// Starts a server for tests that have a tenant of their own each. Where a process has one test, other processes use
+    /// the database too.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn start_for_tenants(options: Options) -> Result<Self, TestError> {
+        on_runtime(async move { Box::pin(Self::start_on(true, options, Vec::new())).await }).await
+    }
+
+    async fn start_on(
+        may_share: bool,
         options: Options,
         more: Vec<(&'static str, String)>,
     ) -> Result<Self, TestError> {
         let server = TestPostgres::get().await?;
         let for_template = options.clone();
         let build = move |database: String| build_template(server, for_template, database).boxed();
-        let database = TestDatabase::clone_of(&template_key(&options)?, "", build).await?;
+        let (key, is_lent) = (template_key(&options)?, may_share && server.lends());
+        let database = if is_lent {
+            TestDatabase::lent_clone_of(&key, build).await?
+        } else {
+            TestDatabase::clone_of(&key, "", build).await?
+        };
         let root_token = Uuid::new_v4().to_string();
         let mut values = settings(&server.url(database.name()));
         values.push(("root_token", root_token.clone()));
@@ -63,7 +81,7 @@ impl DisposableServer {
         let app = App::build(settings, options).await?;
         let url = format!("http://{}", app.addr());
         #[cfg(feature = "testing")]
-        let context = app.backend().context_for_tests()?;
+        let (context, document) = (app.backend().context_for_tests()?, app.document());
         let (stop, stopping) = oneshot::channel::<()>();
         let stopped = runtime().spawn(async move {
             let outcome = app.run_until_stopped(async {
@@ -79,7 +97,11 @@ impl DisposableServer {
             root_token,
             #[cfg(feature = "testing")]
             context,
+            #[cfg(feature = "testing")]
+            document,
             database,
+            #[cfg(feature = "testing")]
+            is_lent,
             #[cfg(feature = "testing")]
             variables,
             stop,

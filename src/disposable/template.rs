@@ -29,7 +29,21 @@ impl TestDatabase {
         on_runtime(async move {
             let server = TestPostgres::get().await?;
             let template = server.template(&key, &options, build).await?;
-            Self::create(&format!("TEMPLATE {template} {options}")).await
+            Self::create(&format!("{} {options}", server.as_clone_of(&template))).await
+        })
+        .await
+    }
+
+    /// As [`clone_of`](Self::clone_of), but a database that other processes use too.
+    pub(super) async fn lent_clone_of(
+        key: &str,
+        build: impl FnOnce(String) -> BoxFuture<'static, Result<(), TestError>> + Send + 'static,
+    ) -> Result<Self, TestError> {
+        let key = key.to_owned();
+        on_runtime(async move {
+            let server = TestPostgres::get().await?;
+            let template = server.template(&key, "", build).await?;
+            server.lend(&template).await
         })
         .await
     }
@@ -80,6 +94,14 @@ impl TestPostgres {
         }
         self.note_use(&name).await?;
         Ok(name)
+    }
+
+    /// Returns the options of `CREATE DATABASE` for a clone of a template.
+    pub(super) fn as_clone_of(&self, template: &str) -> String {
+        // Copying files takes half of the time of writing the blocks to the log, but waits for checkpoints, which are slow
+        // on a server with durability.
+        let strategy = if self.stays() { "" } else { "STRATEGY file_copy" };
+        format!("TEMPLATE {template} {strategy}")
     }
 
     /// Records when a template was used: what was not used for a day is dropped.

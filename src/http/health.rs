@@ -1,15 +1,19 @@
 //! What operators and their tools ask: alive, ready, how busy, which routes, which keys.
 
+use std::sync::OnceLock;
+
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, ContentType};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, Responder, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
 
 use super::Site;
 use super::native::{ErrorBody, Problem};
 use crate::auth::jwt::JWKS_MAX_AGE;
 use crate::http::Mount;
-use crate::http::document::parts::{Version, in_words};
+use crate::http::document::parts::{Version, in_one_line};
 use crate::service::health::Readiness;
 use crate::telemetry::Exposition;
 
@@ -131,18 +135,22 @@ async fn metrics(request: HttpRequest, site: web::Data<Site>) -> HttpResponse {
     HttpResponse::Ok().content_type(exposition.content_type()).body(site.metrics.render(exposition))
 }
 
-/// The documents of a server, as JSON.
+/// The documents of a server, as JSON. Each is made for all workers when it is first asked for.
 pub struct Documents {
-    whole: String,
-    control: String,
+    document: Box<dyn Fn() -> OpenApi + Send + Sync>,
+    whole: OnceLock<Bytes>,
+    control: OnceLock<Bytes>,
 }
 
 impl Documents {
-    /// Makes them once for all workers, of what a server offers.
+    /// The documents of a server, which this function describes.
     #[must_use]
-    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
-        let text = |tag| in_words(document, tag, Version::V3_1).unwrap_or_default().0;
-        Self { whole: text(None), control: text(Some("control")) }
+    pub fn of(document: impl Fn() -> OpenApi + Send + Sync + 'static) -> Self {
+        Self { document: Box::new(document), whole: OnceLock::new(), control: OnceLock::new() }
+    }
+
+    fn make(&self, tag: Option<&str>) -> Bytes {
+        in_one_line(&(self.document)(), tag, Version::V3_1).unwrap_or_default().into()
     }
 }
 
@@ -150,14 +158,16 @@ impl Documents {
 #[utoipa::path(tag = "operations", operation_id = "getOpenapi", responses((status = 200, description = "The OpenAPI document of this server", body = Object)))]
 #[get("/openapi.json")]
 async fn openapi(documents: web::Data<Documents>) -> impl Responder {
-    HttpResponse::Ok().content_type(ContentType::json()).body(documents.whole.clone())
+    let whole = documents.whole.get_or_init(|| documents.make(None));
+    HttpResponse::Ok().content_type(ContentType::json()).body(whole.clone())
 }
 
 /// Returns the document of the operations under `/control/v1` alone, for generators of clients.
 #[utoipa::path(tag = "control", operation_id = "getControlOpenapi", responses((status = 200, description = "The OpenAPI document of these operations", body = Object)))]
 #[get("/control/v1/openapi.json")]
 async fn control_openapi(documents: web::Data<Documents>) -> impl Responder {
-    HttpResponse::Ok().content_type(ContentType::json()).body(documents.control.clone())
+    let control = documents.control.get_or_init(|| documents.make(Some("control")));
+    HttpResponse::Ok().content_type(ContentType::json()).body(control.clone())
 }
 
 /// Returns the public keys that verify access tokens. A new key is among them for ten minutes before it signs, twice as

@@ -14,8 +14,6 @@ use serde_json::{Map, Value, json};
 /// An `OpenAPI` document, against which answers are held.
 pub struct Document {
     value: Value,
-    /// The schemas of the document, closed by [`close`].
-    components: Value,
     /// The schemas compiled so far, by their JSON pointer in the document.
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
@@ -42,9 +40,7 @@ impl Document {
     /// Creates it from the JSON that `/openapi.json` serves.
     #[must_use]
     pub fn new(value: Value) -> Self {
-        let mut components = value["components"].clone();
-        close(&mut components, &value);
-        Self { value, components, validators: Mutex::default() }
+        Self { value, validators: Mutex::default() }
     }
 
     /// Returns the document as JSON.
@@ -168,14 +164,42 @@ impl Document {
         }
         let mut schema = schema.clone();
         close(&mut schema, &self.value);
-        // References point to `#/components/..` of the schema that is compiled.
-        schema["components"] = self.components.clone();
+        // References point to `#/components/..` of the schema that is compiled. Those that it does not need would take
+        // most of the time.
+        let mut components = Map::new();
+        self.add_components(&schema, &mut components);
+        schema["components"] = json!({ "schemas": components });
         let options = jsonschema::draft202012::options().should_validate_formats(true);
         let compiled =
             options.build(&schema).map_err(|error| format!("{at} is not a schema: {error}"))?;
         let compiled = Arc::new(compiled);
         all.insert(at.to_owned(), Arc::clone(&compiled));
         Ok(compiled)
+    }
+
+    /// Adds the schemas that a schema refers to, and those that they refer to, each closed by [`close`].
+    fn add_components(&self, schema: &Value, components: &mut Map<String, Value>) {
+        match schema {
+            Value::Object(members) => {
+                let reference = members.get("$ref").and_then(Value::as_str);
+                let name = reference.and_then(|at| at.strip_prefix("#/components/schemas/"));
+                if let Some(name) = name.filter(|name| !components.contains_key(*name)) {
+                    let mut component = self.value["components"]["schemas"][name].clone();
+                    close(&mut component, &self.value);
+                    components.insert(name.to_owned(), component.clone());
+                    self.add_components(&component, components);
+                }
+                for member in members.values() {
+                    self.add_components(member, components);
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.add_components(item, components);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Returns the templates that a path matches, those with the fewest parameters first.

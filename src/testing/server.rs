@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -38,7 +38,7 @@ pub struct TestServer(Arc<Inner>);
 
 struct Inner {
     server: DisposableServer,
-    document: OnceCell<Document>,
+    document: OnceLock<Document>,
     jobs: Vec<ApplicationJob>,
     time: TestTime,
     /// Whether other tests of this process use it too.
@@ -69,20 +69,20 @@ impl TestServer {
         application: &Application,
         settings: &[(&'static str, &str)],
     ) -> Result<Self, TestError> {
-        Self::start_as(false, application.options(), settings).await
+        let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let options = application.options();
+        Self::start_as(false, &options, DisposableServer::start(options.clone(), settings)).await
     }
 
     async fn start_as(
         is_shared: bool,
-        options: Options,
-        settings: &[(&'static str, &str)],
+        options: &Options,
+        starting: impl Future<Output = Result<DisposableServer, TestError>>,
     ) -> Result<Self, TestError> {
         log();
         moved_time::allow();
-        let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        let jobs = options.jobs.clone();
-        let server = DisposableServer::start(options, settings).await?;
-        let (document, time) = (OnceCell::new(), TestTime::default());
+        let (jobs, server) = (options.jobs.clone(), starting.await?);
+        let (document, time) = (OnceLock::new(), TestTime::default());
         Ok(Self(Arc::new(Inner { server, document, jobs, time, is_shared })))
     }
 
@@ -95,7 +95,8 @@ impl TestServer {
         let started = on_runtime(async move {
             let server = cell.get_or_init(|| async move {
                 let options = application().options();
-                let started = Self::start_as(true, options, &[]).await;
+                let starting = DisposableServer::start_for_tenants(options.clone());
+                let started = Self::start_as(true, &options, starting).await;
                 started.map_err(|error| error.to_string())
             });
             Ok(server.await.clone())
@@ -164,6 +165,11 @@ impl TestServer {
         program
     }
 
+    /// Whether its tenants stay until its database is dropped, which other processes use too.
+    pub(super) fn leaves_tenants(&self) -> bool {
+        self.0.server.is_lent
+    }
+
     fn require_own(&self) {
         if self.0.is_shared {
             fail(
@@ -212,16 +218,8 @@ impl TestServer {
     }
 
     /// Returns the `OpenAPI` document that the server serves.
-    pub(super) async fn document(&self) -> &Document {
-        let read = self.0.document.get_or_init(|| async {
-            let answer = reqwest::get(format!("{}/openapi.json", self.url())).await;
-            let value = match answer {
-                Ok(answer) => answer.json().await,
-                Err(error) => Err(error),
-            };
-            Document::new(value.unwrap_or_else(|error| fail(&format!("no document: {error:?}"))))
-        });
-        read.await
+    pub(super) fn document(&self) -> &Document {
+        self.0.document.get_or_init(|| Document::new((self.0.server.document)()))
     }
 }
 

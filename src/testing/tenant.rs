@@ -194,6 +194,9 @@ impl TestServer {
 
 impl Drop for TestTenant {
     fn drop(&mut self) {
+        if self.server.leaves_tenants() {
+            return;
+        }
         let (server, id) = (self.server.clone(), self.id);
         // Not on the runtime of the test, which is ending.
         runtime().spawn(async move {

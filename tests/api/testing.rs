@@ -126,7 +126,7 @@ async fn a_test_may_have_a_whole_server_of_its_own(server: TestServer) {
 
 #[tokio::test]
 async fn settings_of_one_test_are_those_of_its_server_alone() {
-    let settings = [("limits.requests_tenant", "60/1")];
+    let settings = [("limits.requests_tenant", "1/1")];
     let server = TestServer::start_with(&notes(), &settings).await.expect("a server starts");
     let t = server.tenant().await;
     t.get("/notes").await.expect(200);

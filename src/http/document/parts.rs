@@ -47,20 +47,28 @@ pub fn document(
     Ok(document)
 }
 
-/// Returns a document as text: in one line, and for people.
+/// Returns a document as text in one line.
 ///
 /// # Errors
 /// [`UnknownTag`].
-pub fn in_words(
+pub fn in_one_line(
     of: &OpenApi,
     tag: Option<&str>,
     version: Version,
-) -> Result<(String, String), UnknownTag> {
+) -> Result<String, UnknownTag> {
     let document = document(of, tag, version)?;
-    let document = InOrder(&document);
     // As above.
-    let short = serde_json::to_string(&document).unwrap_or_default();
-    Ok((short, serde_json::to_string_pretty(&document).unwrap_or_default()))
+    Ok(serde_json::to_string(&InOrder(&document)).unwrap_or_default())
+}
+
+/// Returns a document as text with a line for each member.
+///
+/// # Errors
+/// [`UnknownTag`].
+pub fn for_people(of: &OpenApi, tag: Option<&str>, version: Version) -> Result<String, UnknownTag> {
+    let document = document(of, tag, version)?;
+    // As above.
+    Ok(serde_json::to_string_pretty(&InOrder(&document)).unwrap_or_default())
 }
 
 /// The members that come first, in this order; the others come behind them, by name. The credential that most operations
@@ -318,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_credential_of_most_operations_and_the_control_api_come_first() {
-        let (text, _) = in_words(&openapi(), None, Version::V3_1).unwrap();
+        let text = in_one_line(&openapi(), None, Version::V3_1).unwrap();
         let (_, schemes) = text.split_once("\"securitySchemes\":{").unwrap();
         assert!(schemes.starts_with("\"bearer\":"), "{text}");
         let document = document(&openapi(), None, Version::V3_1).unwrap();

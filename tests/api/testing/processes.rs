@@ -13,12 +13,16 @@ use crate::support::postgres::connect;
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// What `cargo nextest` sets.
+const EXECUTION_MODE: &str = "NEXTEST_EXECUTION_MODE";
+
 /// Returns the command that runs one of the subjects with these variables. The server is that of this process.
 fn subject(name: &str, variables: &[(&str, &str)]) -> Command {
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
     command
         .args(["--exact", &format!("testing::subjects::{name}"), "--ignored", "--nocapture"])
+        .env_remove(EXECUTION_MODE)
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -86,6 +90,32 @@ async fn a_test_that_is_killed_leaves_nothing_when_the_next_one_begins() {
     let (passed, text) = run("passes", &[]);
     assert!(passed, "{text}");
     is_dropped_soon(&left).await;
+}
+
+/// The subject has a tenant of its own in it: its note is the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_of_one_test_each_use_a_database_together_until_its_vacancies_are_few() {
+    let variables = [(EXECUTION_MODE, "process-per-test")];
+    let (mut child, first) = start("never_ends", &variables);
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        let (passed, text) = run("passes", &variables);
+        assert!(passed, "{text}");
+        others.push(database(&text).to_owned());
+    }
+    assert_eq!(others[..2], [first.as_str(), first.as_str()]);
+    let last = others.last().expect("there are seven");
+    assert_ne!(*last, first);
+    assert!(exists(&first).await, "the database of a process that lives is not touched");
+    child.kill().expect("it can be killed");
+    child.wait().expect("it has ended");
+    let (passed, text) = run("passes", &variables);
+    assert!(passed && database(&text) == last.as_str(), "{text}");
+    // On a server that stays, what is left of it would stay too.
+    let server = TestPostgres::get().await.expect("there is a server");
+    let url = server.url("postgres");
+    let (passed, text) = run("passes", &[variables[0], ("TEST_DATABASE_URL", url.as_str())]);
+    assert!(passed && !exists(database(&text)).await, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ async fn report(t: &TestTenant) {
 async fn passes(t: TestTenant) {
     report(&t).await;
     t.post("/notes", json!({ "body": "x" })).await.expect(201);
+    assert_eq!(t.get("/notes").await.expect(200).body, json!(["x"]));
 }
 
 #[rowhouse::test(notes)]
