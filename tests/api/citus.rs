@@ -151,6 +151,22 @@ async fn the_line_of_an_error_is_right_when_each_statement_has_a_message_of_its_
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_line_of_an_error_is_right_where_the_commit_is_sent_behind_the_statement() {
+    let fixture = Fixture::with(1).await;
+    let two = format!("INSERT INTO {}.notes VALUES (2, 0)", fixture.schema(0));
+    fixture.sql().await.batch_execute(&two).await.expect("a row can be added");
+    // It fails in a tenant with two notes, and not in the new one that is tried before.
+    fixture.write((
+        "V2__fails.sql",
+        "UPDATE notes SET runs = 1;\nSELECT 1 / (count(*) - 2) FROM notes;\nSELECT 1;",
+    ));
+    let program = fixture.program().with("ROWHOUSE_DATABASE__ENGINE", "citus");
+    let ran = program.run(&["migrate"]).expect(3);
+    let told = "t0: failed: V2__fails.sql, line 2: division by zero";
+    assert!(ran.stderr.contains(told), "{ran:?}");
+}
+
 #[tokio::test]
 async fn the_engine_is_told_in_the_metrics_and_by_doctor() {
     if !is_ordinary_run() {

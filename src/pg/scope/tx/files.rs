@@ -94,10 +94,12 @@ impl Tx {
             // Sent here, and answered below: all messages of a text are sent before anything that is polled behind it.
             sent.push((range.start, self.client().simple_query_raw(message).await?));
         }
-        // After the first that fails the server refuses the others, and a COMMIT among them rolls back.
-        let mut outcome = Ok(());
+        // After the first that fails the server refuses the others, and a COMMIT among them rolls back: it completes, and
+        // does not count.
+        let (mut outcome, after_failure) = (Ok(()), AtomicUsize::new(0));
         for (from, answers) in sent {
-            let answered = count_completed(answers, &progress.completed).await;
+            let completed = if outcome.is_ok() { &progress.completed } else { &after_failure };
+            let answered = count_completed(answers, completed).await;
             if outcome.is_ok() && answered.is_err() {
                 progress.from.store(from, Ordering::Relaxed);
                 outcome = answered;
