@@ -99,12 +99,6 @@ impl Drop for Inner {
 impl TestDatabase {
     /// Creates a database from the template.
     pub async fn create() -> Self {
-        if TestEngine::of_run() == TestEngine::Citus {
-            // A database of a cluster cannot be cloned: Citus keeps sessions of its own in it.
-            let database = Self::create_with("").await;
-            prepare(&database.url()).await;
-            return database;
-        }
         let (login, server) = (Login::of_run(), server().await);
         let build = move |database: String| -> BoxFuture<'static, Result<(), TestError>> {
             Box::pin(async move {
@@ -115,7 +109,11 @@ impl TestDatabase {
         let (key, options) = (template_key(login), login.ownership());
         let created = testing::TestDatabase::clone_of(&key, &options, build).await;
         let database = created.unwrap_or_else(|error| panic!("{error}"));
-        Self(Arc::new(Inner { database, login, server }))
+        let database = Self(Arc::new(Inner { database, login, server }));
+        if TestEngine::of_run() == TestEngine::Citus {
+            cluster::clone(server.base(), database.name(), &key, &options).await;
+        }
+        database
     }
 
     /// Creates an empty database, not even bootstrapped.
@@ -232,6 +230,7 @@ async fn server() -> &'static TestPostgres {
         }
         if TestEngine::of_run() == TestEngine::Citus {
             cluster::create_runtime_login(&admin).await;
+            cluster::drop_leftovers(server.base()).await;
         }
     });
     prepared.await;
@@ -247,10 +246,16 @@ fn template_key(login: Login) -> String {
 
 /// Bootstraps and migrates a new database.
 async fn build_template(login: Login, server: &TestPostgres, database: &str) {
-    if login == Login::Owner {
+    let is_cluster = TestEngine::of_run() == TestEngine::Citus;
+    if is_cluster {
+        cluster::join(server.base(), database, login == Login::Owner).await;
+    } else if login == Login::Owner {
         close_exposures(&connect(&server.url(database)).await).await;
     }
     prepare(&login.url(server, database)).await;
+    if is_cluster {
+        cluster::keep_as_template(server.base(), database, &template_key(login)).await;
+    }
 }
 
 /// Creates the control plane in a database.

@@ -1,6 +1,9 @@
-//! Test databases on a cluster of Citus: each is created on every node and joined to a cluster of its own. The workers are
-//! those of the database that `TEST_DATABASE_URL` names.
+//! Test databases on a cluster of Citus: each is created on every node and joined to a cluster of its own, or cloned on every
+//! node from a template that was. The workers are those of the database that `TEST_DATABASE_URL` names.
 
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -102,6 +105,109 @@ pub(super) async fn create_runtime_login(admin: &Client) {
          ALTER ROLE rowhouse_runtime SET citus.max_cached_conns_per_worker = 0"
     );
     admin.batch_execute(&sql).await.expect("a superuser may create roles");
+}
+
+/// Makes a database the template that [`clone`] takes on the workers, and lets nothing connect to it: Citus keeps sessions
+/// of its own in a database that it has, and then it could not be cloned. Templates of other programs are dropped when they
+/// were not used for a day, as those of the coordinator are.
+pub(super) async fn keep_as_template(base: &str, database: &str, key: &str) {
+    let close = format!(
+        "ALTER DATABASE {database} ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+    );
+    connect(base).await.batch_execute(&close).await.expect("a superuser may");
+    let template = template_of_workers(key);
+    for worker in workers(base).await {
+        let worker = connect(&worker).await;
+        let old = "SELECT datname::text FROM pg_database
+                    WHERE datname = $1
+                       OR (datname ~ '^rowhouse_worker_template_'
+                           AND shobj_description(oid, 'pg_database')::timestamptz < now() - interval '1 day')";
+        for row in worker.query(old, &[&template]).await.expect("databases can be listed") {
+            let drop = format!("DROP DATABASE {}", row.get::<_, String>(0));
+            worker.batch_execute(&drop).await.expect("a superuser may");
+        }
+        worker.batch_execute(&close).await.expect("a superuser may");
+        let rename = format!("ALTER DATABASE {database} RENAME TO {template}");
+        // A session ends a moment after it was told to.
+        for attempt in 0.. {
+            match worker.batch_execute(&rename).await {
+                Ok(()) => break,
+                Err(error) => assert!(attempt < 50, "{rename}: {error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        note_use(&worker, &template).await;
+    }
+}
+
+/// Gives a new database, which is a clone of the coordinator's template, its like on each worker.
+pub(super) async fn clone(base: &str, database: &str, key: &str, options: &str) {
+    let template = template_of_workers(key);
+    // The database is one of the objects that the nodes know, by the identity that the template has.
+    let known = "UPDATE pg_catalog.pg_dist_object
+                    SET objid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                  WHERE classid = 'pg_database'::regclass";
+    let mut nodes = vec![base.to_owned()];
+    for worker in workers(base).await {
+        let session = connect(&worker).await;
+        let create = format!("CREATE DATABASE {database} TEMPLATE {template} {options}");
+        session.batch_execute(&create).await.unwrap_or_else(|error| panic!("{create}: {error:?}"));
+        note_use(&session, &template).await;
+        nodes.push(worker);
+    }
+    for node in nodes {
+        let session = connect(&with_database(&node, database)).await;
+        session.batch_execute(known).await.expect("a superuser may");
+        // Another test made it, and this cluster does not know it. It fails while a database uses it.
+        session.batch_execute("SET citus.enable_ddl_propagation = off").await.expect("it is one");
+        let _ = session.batch_execute("DROP ROLE IF EXISTS rowhouse_shared").await;
+    }
+}
+
+/// Returns the name of the template on the workers.
+fn template_of_workers(key: &str) -> String {
+    format!("rowhouse_worker_template_{}", &hex::encode(Sha256::digest(key))[..16])
+}
+
+/// Records when a template was used. It fails if another process does the same at this moment.
+async fn note_use(worker: &Client, template: &str) {
+    let comment = format!(
+        "DO $$ BEGIN EXECUTE format('COMMENT ON DATABASE {template} IS %L', now()); END $$"
+    );
+    let _ = worker.batch_execute(&comment).await;
+}
+
+/// Drops what killed processes left: on the workers the databases that the coordinator has no more, and on every node the
+/// roles of tenants that are in use nowhere. The owner is a member of such a role, and a cluster that does not know all
+/// roles that the owner is a member of creates no table for it.
+pub(super) async fn drop_leftovers(base: &str) {
+    let list = "SELECT datname::text FROM pg_database WHERE datname ~ '^rowhouse_test_[0-9a-f]{8}_[0-9]+$'";
+    let roles = "SELECT rolname::text FROM pg_roles WHERE rolname ~ '^tenant_[0-9a-f]{32}$'";
+    let coordinator = connect(base).await;
+    let mut nodes = Vec::new();
+    for worker in workers(base).await {
+        let worker = connect(&worker).await;
+        // Before those of the coordinator, which has each of them first.
+        let there = worker.query(list, &[]).await.expect("databases can be listed");
+        let here = coordinator.query(list, &[]).await.expect("databases can be listed");
+        let here: Vec<String> = here.iter().map(|row| row.get(0)).collect();
+        for name in there.iter().map(|row| row.get::<_, String>(0)) {
+            if !here.contains(&name) {
+                let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                let _ = worker.batch_execute(&drop).await;
+            }
+        }
+        nodes.push(worker);
+    }
+    for node in nodes.iter().chain([&coordinator]) {
+        let alone = "SET citus.enable_ddl_propagation = off";
+        node.batch_execute(alone).await.expect("a superuser may");
+        for row in node.query(roles, &[]).await.expect("roles can be listed") {
+            // It fails for a role that another process uses.
+            let _ = node.batch_execute(&format!("DROP ROLE {}", row.get::<_, String>(0))).await;
+        }
+    }
 }
 
 /// Drops a database on each worker.
