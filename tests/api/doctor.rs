@@ -37,7 +37,11 @@ struct Fixture {
 }
 
 fn workshop() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/workshop")
+    let folder = match TestEngine::of_run() {
+        TestEngine::Postgres | TestEngine::ForcedCitus => "tests/fixtures/workshop",
+        TestEngine::Citus => "tests/fixtures/workshop_on_citus",
+    };
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
 /// Copies the first migrations of the workshop to a folder.

@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::fixture::{Fixture, wait_for};
 use super::kills::signal;
-use crate::support::Program;
 use crate::support::dedicated::DedicatedServer;
+use crate::support::{Program, TestEngine};
 
 /// Sleeps in a tenant with two notes, and not in a new one, which is built before a run begins.
 const SLEEPS: &str = "SELECT CASE WHEN (SELECT count(*) FROM notes) > 1 THEN pg_sleep(100) END;";
@@ -20,6 +20,18 @@ const SLEEPS_IN_ONE: (&str, &str) = (
      SELECT CASE WHEN (SELECT count(*) FROM notes) > 1 THEN pg_sleep(100) END;",
 );
 
+/// Selects the sessions of this database that sleep in a migration. On a cluster it is a node that sleeps, for a session that
+/// waits for its answer.
+fn sleepers() -> String {
+    let sleeps = match TestEngine::of_run() {
+        TestEngine::Citus => {
+            "state = 'active' AND query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid()"
+        }
+        TestEngine::Postgres | TestEngine::ForcedCitus => "wait_event = 'PgSleep'",
+    };
+    format!("FROM pg_stat_activity WHERE datname = current_database() AND {sleeps}")
+}
+
 async fn add_note(fixture: &Fixture, number: usize) {
     let add = format!("INSERT INTO {}.notes VALUES (2, 0)", fixture.schema(number));
     fixture.sql().await.batch_execute(&add).await.expect("a row can be added");
@@ -30,9 +42,8 @@ async fn end_sleepers(fixture: &Fixture) -> JoinHandle<()> {
     let sql = fixture.sql().await;
     tokio::spawn(async move {
         loop {
-            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                        WHERE datname = current_database() AND wait_event = 'PgSleep'";
-            sql.execute(end, &[]).await.expect("backends can be ended");
+            let end = format!("SELECT pg_terminate_backend(pid) {}", sleepers());
+            sql.execute(&end, &[]).await.expect("backends can be ended");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -212,9 +223,7 @@ async fn a_second_signal_rolls_back_a_file_that_hangs_and_the_run_can_be_resumed
             .spawn()
             .expect("the program starts");
         let sql = fixture.sql().await;
-        let sleeps = "SELECT count(*) > 0 FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event = 'PgSleep'";
-        wait_for(&sql, sleeps).await;
+        wait_for(&sql, &format!("SELECT count(*) > 0 {}", sleepers())).await;
         let began = Instant::now();
         signal("INT", process.id());
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -223,9 +232,7 @@ async fn a_second_signal_rolls_back_a_file_that_hangs_and_the_run_can_be_resumed
         let code = process.wait().expect("the process ends").code();
         assert_eq!(code, Some(3));
         assert!(began.elapsed() < Duration::from_secs(30));
-        let awake = "SELECT count(*) = 0 FROM pg_stat_activity
-                      WHERE datname = current_database() AND wait_event = 'PgSleep'";
-        wait_for(&sql, awake).await;
+        wait_for(&sql, &format!("SELECT count(*) = 0 {}", sleepers())).await;
         let status = program.run(&["migrate", "status"]).expect(0);
         assert!(status.stdout.contains("2 not tried"), "{status:?}");
         program.run(&["migrate", "cancel"]).expect(0);

@@ -94,11 +94,9 @@ async fn the_advice_works_to_undo_and_forget_what_ran() {
     let program = fixture.program();
     program.run(&["migrate"]).expect(3);
     let sql = fixture.sql().await;
-    let undo = format!(
-        "ALTER TABLE {0}.notes DROP COLUMN lang; UPDATE {0}.notes SET runs = 0",
-        fixture.schema(0)
-    );
-    sql.batch_execute(&undo).await.unwrap();
+    for undo in ["ALTER TABLE {}.notes DROP COLUMN lang", "UPDATE {}.notes SET runs = 0"] {
+        sql.batch_execute(&undo.replace("{}", &fixture.schema(0))).await.unwrap();
+    }
     let id = fixture.tenants[0].to_string();
     let forget = ["migrate", "repair", "--forget-statements", "V2", "--tenant", &id];
     program.run(&forget).expect(0);

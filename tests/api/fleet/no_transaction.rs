@@ -116,15 +116,17 @@ async fn a_statement_completed_but_not_journaled_is_not_repeated() {
     let fixture = indexed_fixture(1).await;
     let sql = fixture.sql().await;
     let schema = fixture.schema(0);
-    sql.batch_execute(&format!(
-        "INSERT INTO migration_statements (tenant_id, version, position, is_done, started_at)
-         VALUES ('{0}', 2, 1, true, now()), ('{0}', 2, 2, false, now()), ('{0}', 2, 4, false, now());
-         CREATE UNIQUE INDEX notes_runs_key ON {schema}.notes (runs);
-         DROP INDEX {schema}.notes_old_idx",
-        fixture.tenants[0]
-    ))
-    .await
-    .unwrap();
+    for statement in [
+        format!(
+            "INSERT INTO migration_statements (tenant_id, version, position, is_done, started_at)
+             VALUES ('{0}', 2, 1, true, now()), ('{0}', 2, 2, false, now()), ('{0}', 2, 4, false, now())",
+            fixture.tenants[0]
+        ),
+        format!("CREATE UNIQUE INDEX notes_runs_key ON {schema}.notes (runs)"),
+        format!("DROP INDEX {schema}.notes_old_idx"),
+    ] {
+        sql.batch_execute(&statement).await.unwrap();
+    }
     let backend = fixture.backend(&[]).await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));

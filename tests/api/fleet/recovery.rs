@@ -119,7 +119,7 @@ async fn a_process_suspended_past_its_lease_starts_no_further_tenant() {
     let fixture = Fixture::with(3).await;
     fixture.write(WAITS_FOR_LOCK);
     let lock = MigrationLock::hold(&fixture).await;
-    let mut process = process_waiting_for_lock(&lock, &fixture, "500ms").await;
+    let mut process = process_waiting_for_lock(&lock, &fixture, "2s").await;
     signal("STOP", process.id());
     let sql = fixture.sql().await;
     wait_for(&sql, "SELECT lease_until <= now() FROM operations").await;
