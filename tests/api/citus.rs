@@ -5,7 +5,7 @@
 
 mod cluster;
 
-use rowhouse::service::doctor::Selection;
+use rowhouse::service::doctor::{Orphans, Selection};
 use rowhouse::service::fleet::MigrationRequest;
 use rowhouse::service::vacancies::TendOutcome;
 use serde_json::json;
@@ -190,6 +190,21 @@ async fn the_engine_is_told_in_the_metrics_and_by_doctor() {
             .run(&["doctor", "--json"]);
         assert_eq!(doctor.json()["engine"], engine);
     }
+}
+
+#[tokio::test]
+async fn a_role_that_doctor_creates_again_may_log_in_as_the_coordinator_does() {
+    let builder = TestApp::builder().with(FORCED.0, FORCED.1).with("database.isolation", "role");
+    let app = builder.spawn().await;
+    let schema = app.set_up("acme").await.schema();
+    let sql = app.superuser_sql().await;
+    for statement in [format!("DROP OWNED BY {schema}"), format!("DROP ROLE {schema}")] {
+        sql.batch_execute(&statement).await.expect("a superuser may");
+    }
+    let (doctor, ctx) = (&app.services.doctor, app.operator());
+    doctor.repair(&ctx, &Selection::default(), &Orphans::Keep).await.expect("it repairs");
+    let may = "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1";
+    assert!(sql.query_one(may, &[&schema]).await.expect("it is there").get::<_, bool>(0));
 }
 
 #[tokio::test]

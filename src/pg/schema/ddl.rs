@@ -3,6 +3,7 @@
 use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::error::Failure;
+use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Isolation, RUNTIME_LOGIN, Rules};
 use crate::pg::scope::PublicTx;
 
@@ -73,19 +74,20 @@ pub async fn create_without_role(
     tx.batch(&schema_ddl(schema, rules)).await
 }
 
-/// Builds the statements that create a tenant's role; none if it has none. On Citus it may log in, without a password:
-/// the coordinator connects to the nodes as the current role.
+/// Builds the statements that create a tenant's role; none if it has none.
 pub(super) fn role_ddl(schema: &SchemaName, rules: &Rules, server_version: u32) -> String {
     match rules.isolation {
-        Isolation::Role => {
-            let login = if rules.engine.is_citus() { "LOGIN" } else { "NOLOGIN" };
-            format!(
-                "CREATE ROLE {schema} {login} NOINHERIT; {};",
-                grant_to_runtime_login(schema, server_version)
-            )
-        }
+        Isolation::Role => create_role(schema, rules.engine, server_version).join("; ") + ";",
         Isolation::SearchPath => String::new(),
     }
+}
+
+/// Builds the statements that create a tenant's role and grant it to the runtime login. On Citus it may log in, without a
+/// password: the coordinator connects to the nodes as the current role.
+pub(super) fn create_role(schema: &SchemaName, engine: Engine, server_version: u32) -> [String; 2] {
+    let login = if engine.is_citus() { "LOGIN" } else { "NOLOGIN" };
+    let create = format!("CREATE ROLE {schema} {login} NOINHERIT");
+    [create, grant_to_runtime_login(schema, server_version)]
 }
 
 fn schema_ddl(schema: &SchemaName, rules: &Rules) -> String {

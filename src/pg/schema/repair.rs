@@ -8,7 +8,8 @@ use crate::domain::names::SchemaName;
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
 use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::schema::ddl::grant_to_runtime_login;
+use crate::pg::rules::engine::Engine;
+use crate::pg::schema::ddl::{create_role, grant_to_runtime_login};
 use crate::pg::scope::PublicTx;
 
 /// One repair of a schema.
@@ -85,6 +86,7 @@ impl Repair {
 pub async fn apply(
     tx: &PublicTx,
     repairs: &[(SchemaName, Vec<Repair>)],
+    engine: Engine,
     server_version: u32,
 ) -> Result<(), Failure> {
     let mut in_order: Vec<_> = repairs
@@ -94,7 +96,7 @@ pub async fn apply(
     in_order.sort_by_key(|(_, repair)| repair.place());
     let mut all: Vec<String> = in_order
         .into_iter()
-        .flat_map(|(schema, repair)| statements(repair, schema, server_version))
+        .flat_map(|(schema, repair)| statements(repair, schema, engine, server_version))
         .collect();
     let of_owners =
         repairs.iter().filter(|(_, repairs)| repairs.iter().any(Repair::is_of_an_owner));
@@ -138,12 +140,14 @@ const OTHER_OWNERS: &str = "
              JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace = n.oid WHERE nspname = ANY ($1))
      ORDER BY 1";
 
-fn statements(repair: &Repair, schema: &SchemaName, server_version: u32) -> Vec<String> {
+fn statements(
+    repair: &Repair,
+    schema: &SchemaName,
+    engine: Engine,
+    server_version: u32,
+) -> Vec<String> {
     match repair {
-        Repair::CreateRole => {
-            let role = format!("CREATE ROLE {schema} NOLOGIN NOINHERIT");
-            vec![role, grant_to_runtime_login(schema, server_version)]
-        }
+        Repair::CreateRole => create_role(schema, engine, server_version).into(),
         Repair::RevokeAttributes(attributes) => {
             let words: Vec<String> =
                 attributes.split(", ").map(|word| format!("NO{word}")).collect();
@@ -234,7 +238,7 @@ mod tests {
         };
         let on = format!("ON TABLE {schema}.\"a b\"");
         assert_eq!(
-            statements(&repair, &schema, 150_000),
+            statements(&repair, &schema, Engine::Postgres, 150_000),
             [
                 format!("REVOKE ALL {on} FROM {schema} CASCADE"),
                 format!("GRANT SELECT, UPDATE (a) {on} TO {schema}"),
@@ -247,7 +251,7 @@ mod tests {
             rights: String::new(),
         };
         assert_eq!(
-            statements(&repair, &schema, 150_000),
+            statements(&repair, &schema, Engine::Postgres, 150_000),
             [format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE alice IN SCHEMA {schema} REVOKE ALL ON TABLES FROM PUBLIC CASCADE"
             )]

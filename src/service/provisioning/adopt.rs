@@ -259,7 +259,8 @@ impl Provisioning {
                 ));
             }
             let repairs = [(schema.clone(), repairs)];
-            repair::apply(tx, &repairs, self.server_version).await.during(DURING)?;
+            let engine = self.db.rules().engine;
+            repair::apply(tx, &repairs, engine, self.server_version).await.during(DURING)?;
         }
         Ok(())
     }
