@@ -260,6 +260,11 @@ fn through_pooler(database_url: &str) -> String {
     format!("{before}@{pooler}/{database}")
 }
 
+/// Whether a pooler in transaction mode stands before the server under test.
+pub fn is_behind_a_pooler() -> bool {
+    pooler().is_some()
+}
+
 fn pooler() -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
     std::env::var("TEST_POOLER").ok()
@@ -267,7 +272,7 @@ fn pooler() -> Option<String> {
 
 /// Returns a `database.statement_timeout` for a test that abandons a query: behind a pooler nothing else ends it.
 pub fn limit_of_abandoned() -> &'static str {
-    if pooler().is_some() { "2s" } else { "30s" }
+    if is_behind_a_pooler() { "2s" } else { "30s" }
 }
 
 impl TestApp {
