@@ -76,12 +76,14 @@ impl Fixture {
             .replace("{acme}", &self.acme.schema())
             .replace("{globex}", &self.globex.schema())
             .replace("{files}", TestEngine::of_run().owner_of_files().0);
-        match self.sql.batch_execute(&script).await {
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                let _ = self.sql.batch_execute("ROLLBACK").await;
-                self.run_as_superuser(&script).await;
+        for script in TestEngine::of_run().messages(&script) {
+            match self.sql.batch_execute(script).await {
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    let _ = self.sql.batch_execute("ROLLBACK").await;
+                    self.run_as_superuser(script).await;
+                }
+                outcome => outcome.unwrap_or_else(|e| panic!("{script}: {e:?}")),
             }
-            outcome => outcome.unwrap_or_else(|e| panic!("{script}: {e:?}")),
         }
     }
 

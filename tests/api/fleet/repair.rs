@@ -17,7 +17,7 @@ async fn poison(fixture: &Fixture, sql: &Client, number: usize) {
     let file = &set.history()[1];
     assert_eq!(file.version, 2);
     let schema = fixture.schema(number);
-    sql.batch_execute(&format!(
+    let script = format!(
         "SET search_path = {schema};
          {SECOND}
          ALTER TABLE second OWNER TO {};
@@ -30,9 +30,10 @@ async fn poison(fixture: &Fixture, sql: &Client, number: usize) {
         file.checksum,
         set.fingerprint(),
         fixture.tenants[number],
-    ))
-    .await
-    .expect("the tenant can be changed");
+    );
+    for statement in TestEngine::of_run().messages(&script) {
+        sql.batch_execute(statement).await.expect("the tenant can be changed");
+    }
     fixture.remove("V2__second.sql");
 }
 
