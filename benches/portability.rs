@@ -359,6 +359,7 @@ impl Small<'_> {
             expected: Expected::Any,
             with: TenantRef::Id(other),
             with_expected: Expected::Any,
+            idempotency_key: None,
         };
         let begin = Instant::now();
         let swapped = self.backend.services.archives.swap(&self.backend.operator(), &command).await;
@@ -402,8 +403,13 @@ async fn import(backend: &Backend, file: &mut tokio::fs::File) -> TenantId {
 }
 
 async fn clone_tenant(backend: &Backend, tenant: TenantId) -> TenantId {
-    let command =
-        CloneTenant { slug: new_slug(), name: None, exclude_data: Vec::new(), suspended: false };
+    let command = CloneTenant {
+        slug: new_slug(),
+        name: None,
+        exclude_data: Vec::new(),
+        suspended: false,
+        idempotency_key: None,
+    };
     let (archives, which) = (&backend.services.archives, TenantRef::Id(tenant));
     let cloned = archives.clone_tenant(&backend.operator(), &which, &command, &|_| ()).await;
     cloned.expect("it is cloned").record.tenant.id

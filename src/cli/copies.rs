@@ -48,7 +48,8 @@ pub(super) async fn clone_tenant(target: &Target, flags: Clone) -> Result<Exit, 
     let read = || Some((slug?, name.map_or(Some(None), |name| name.map(Some))?));
     let (slug, name) = arguments.finish(read())?;
     let (exclude_data, suspended) = (flags.exclude_data, flags.suspended);
-    let command = CloneTenant { slug, name, exclude_data, suspended };
+    let idempotency_key = None;
+    let command = CloneTenant { slug, name, exclude_data, suspended, idempotency_key };
     let view = on_control(target, Uses::NewTenants, async |control| {
         let found = control.find_tenant(&named).await?;
         let cloned = control.clone_tenant(found.id, &command).await;

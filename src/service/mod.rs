@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod invitations;
+mod keyed;
 pub mod leases;
 pub mod lint;
 pub mod me;

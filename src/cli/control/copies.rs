@@ -63,6 +63,7 @@ impl Control {
                     expected: Expected::OneOf(vec![revision]),
                     with: of(with),
                     with_expected: Expected::OneOf(vec![with_revision]),
+                    idempotency_key: None,
                 };
                 let (archives, ctx) = (&backend.services.archives, backend.operator());
                 let swapped = archives.swap(&ctx, &command).await?;

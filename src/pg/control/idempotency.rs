@@ -144,10 +144,7 @@ pub async fn complete(
     now: OffsetDateTime,
 ) -> Result<()> {
     let (completed, deleted) = join(
-        tx.execute(
-            "UPDATE idempotency_keys SET outcome = $3 WHERE principal = $1 AND key = $2",
-            &[&principal, &key, outcome],
-        ),
+        complete_alone(tx, principal, key, outcome),
         // Those that another transaction is deleting or taking over are left to it.
         tx.execute(
             "DELETE FROM idempotency_keys
@@ -159,8 +156,22 @@ pub async fn complete(
         ),
     )
     .await;
+    completed?;
+    deleted.during("delete expired idempotency keys").map(drop)
+}
+
+/// Completes the key that this transaction has claimed with the answer, in a transaction that sees one moment of the database:
+/// that could not delete keys which another one has deleted since.
+pub async fn complete_alone(
+    tx: &PublicTx,
+    principal: &str,
+    key: &str,
+    outcome: &Value,
+) -> Result<()> {
+    let sql = "UPDATE idempotency_keys SET outcome = $3 WHERE principal = $1 AND key = $2";
+    let completed = tx.execute(sql, &[&principal, &key, outcome]).await;
     if completed.during("complete idempotency key")? != 1 {
         return Err(Failure::RowCount.during("complete idempotency key"));
     }
-    deleted.during("delete expired idempotency keys").map(drop)
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Makes a tenant of the data of another one.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::export::table_entry;
 use super::load::{refused, require_same_structure};
@@ -21,6 +22,7 @@ use crate::pg::portability::copy_in::Loading;
 use crate::pg::portability::tables as pg_tables;
 use crate::pg::{During, PublicTx};
 use crate::service::audit::{event, of_tenant};
+use crate::service::keyed;
 use crate::service::tenants::{TenantRef, locate_id};
 
 const CLONE: &str = "clone a tenant";
@@ -36,6 +38,8 @@ pub struct CloneTenant {
     pub exclude_data: Vec<String>,
     /// Whether it is suspended until an operator resumes it.
     pub suspended: bool,
+    /// The key under which the same command makes one tenant, however often it is given.
+    pub idempotency_key: Option<String>,
 }
 
 /// A tenant that was made of the data of another one.
@@ -43,25 +47,8 @@ pub struct CloneTenant {
 pub struct Cloned {
     /// The new tenant.
     pub record: TenantRecord,
-    /// The slug of the other one.
-    pub from: Slug,
-    /// The tables whose rows were copied.
-    pub tables: usize,
-    /// The rows.
-    pub rows: u64,
-    /// The version of its migrations.
-    pub version: i32,
-    /// The files that were applied to the copied rows.
-    pub migrated: Vec<String>,
-    /// How many accounts are members.
-    pub members: u64,
-}
-
-/// What was copied.
-struct Copied {
-    tables: usize,
-    rows: u64,
-    migrated: Vec<String>,
+    /// Whether an earlier command with the same idempotency key made it.
+    pub is_replayed: bool,
 }
 
 impl Archives {
@@ -76,7 +63,13 @@ impl Archives {
         self.slugs.require_not_reserved(&command.slug)?;
         let tx = self.db.public().await.during(CLONE)?;
         let from = locate_id(&tx, reach, which).await?;
-        if tenants::find_by_slug(&tx, &command.slug).await?.is_some() {
+        let (key, what) = (command.idempotency_key.as_deref(), command.as_json(from));
+        // Before the key, whose request has taken the slug if it has an answer.
+        let is_taken = tenants::find_by_slug(&tx, &command.slug).await?.is_some();
+        if let Some(made) = keyed::find(&tx, ctx, key, &what).await? {
+            return replayed(&tx, made).await;
+        }
+        if is_taken {
             return Err(Error::Conflict(Conflict::SlugTaken));
         }
         let (_, fingerprint) = control::version(&tx, from).await?;
@@ -84,6 +77,10 @@ impl Archives {
         let migrated = self.migrated_objects(&fingerprint, ctx.now).await?;
         self.vacancies.new_tenants().require_fit(ctx.now).await?;
         let source = begin(&self.db, &SchemaName::of(from)).await.during(CLONE)?;
+        let limits = &self.db.rules().limits;
+        if let Some(made) = keyed::claim(&source.tx, ctx, key, &what, limits).await? {
+            return replayed(&source.tx, made).await;
+        }
         if source.history.is_empty() && source.tables.is_empty() {
             // Its schema is gone, or a purge has dropped most of it.
             return Err(Error::Conflict(Conflict::PurgeStarted));
@@ -92,12 +89,12 @@ impl Archives {
         let record = tenants::lookup_record(&source.tx, from).await?;
         let record = record.ok_or(Error::NotFound(Noun::Tenant))?;
         let id = TenantId::generate();
-        let what = (migrated, command.exclude_data.as_slice());
-        let copied = Box::pin(self.copy(ctx, &source, (from, id), what, on_progress)).await?;
-        self.make_clone(source.tx, ctx, command, (&record, id), copied).await
+        let parts = (migrated, command.exclude_data.as_slice());
+        let rows = Box::pin(self.copy(ctx, &source, (from, id), parts, on_progress)).await?;
+        self.make_clone(source.tx, ctx, command, (&record, id), rows).await
     }
 
-    /// Builds the schema, fills it, migrates it forward and checks it.
+    /// Builds the schema, fills it, migrates it forward and checks it. Returns how many rows were copied.
     async fn copy(
         &self,
         ctx: &CallContext,
@@ -105,7 +102,7 @@ impl Archives {
         (from, to): (TenantId, TenantId),
         (migrated, excluded): (Option<Vec<Object>>, &[String]),
         on_progress: OnProgress<'_>,
-    ) -> Result<Copied> {
+    ) -> Result<u64> {
         let (tx, schema) = (&source.tx, SchemaName::of(to));
         let set = self.set_of(&source.history)?;
         let expected = self.build(tx, &schema, &set, migrated, ctx.now).await?;
@@ -129,9 +126,9 @@ impl Archives {
         stored.map_err(|(table, failure)| refused(&table, failure))?;
         loading.finish().await.map_err(|failure| refused("the tenant", failure))?;
         loading.leave().await.during(CLONE)?;
-        let migrated = self.migrate(tx, &schema, ctx.now).await?;
+        self.migrate(tx, &schema, ctx.now).await?;
         self.check(tx, &schema, &expected).await?;
-        Ok(Copied { tables: progress.tables, rows: progress.rows, migrated })
+        Ok(progress.rows)
     }
 
     /// Writes the tenant's row, its members and the audit event, and commits.
@@ -141,9 +138,8 @@ impl Archives {
         ctx: &CallContext,
         command: &CloneTenant,
         (from, id): (&TenantRecord, TenantId),
-        copied: Copied,
+        rows: u64,
     ) -> Result<Cloned> {
-        let Copied { tables, rows, migrated } = copied;
         let (actor, name) = (ctx.principal.label(), command.name.as_ref());
         let name = name.unwrap_or(&from.tenant.name);
         let details = json!({
@@ -168,15 +164,36 @@ impl Archives {
         if command.suspended {
             control::suspend(&tx, id).await?;
         }
-        let members = copy_members(&tx, from.tenant.id, id, ctx.now).await?;
+        copy_members(&tx, from.tenant.id, id, ctx.now).await?;
+        let key = command.idempotency_key.as_deref();
+        keyed::complete_in_snapshot(&tx, ctx, key, id.uuid()).await?;
         let record = tenants::lookup_record(&tx, id).await?;
         let record = record.ok_or_else(|| Error::internal(CLONE, "the tenant has no row"))?;
         tx.commit().await.during(CLONE)?;
-        let (from, slug) = (from.tenant.slug.clone(), &command.slug);
+        let (from, slug) = (&from.tenant.slug, &command.slug);
         tracing::info!(tenant.id = %id, tenant.slug = %slug, from = %from, principal = %actor, "cloned a tenant");
-        let version = self.set.version();
-        Ok(Cloned { record, from, tables, rows, version, migrated, members })
+        Ok(Cloned { record, is_replayed: false })
     }
+}
+
+impl CloneTenant {
+    /// Returns what the same idempotency key must be given with.
+    fn as_json(&self, from: TenantId) -> Value {
+        json!({
+            "clone": from,
+            "slug": self.slug,
+            "name": self.name,
+            "exclude_data": self.exclude_data,
+            "suspended": self.suspended,
+        })
+    }
+}
+
+/// Returns the tenant that an earlier command made.
+async fn replayed(tx: &PublicTx, made: Uuid) -> Result<Cloned> {
+    let record = tenants::lookup_record(tx, TenantId::new(made)).await?;
+    let record = record.ok_or(Error::NotFound(Noun::Tenant))?;
+    Ok(Cloned { record, is_replayed: true })
 }
 
 /// Whether a table, or the partitioned one that it is a part of, is to have no rows.

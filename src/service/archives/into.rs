@@ -94,6 +94,7 @@ impl Archives {
             expected: Expected::Any,
             with: TenantRef::Id(imported.id),
             with_expected: Expected::Any,
+            idempotency_key: None,
         };
         match self.swap_tenants(ctx, reach, &swap).await {
             Ok(swapped) => Ok(ImportedInto { imported, swapped: Some(swapped) }),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Archives;
 use crate::auth::CallContext;
@@ -17,6 +17,7 @@ use crate::pg::control::tenants;
 use crate::pg::portability::{control, swap};
 use crate::pg::{During, PublicTx};
 use crate::service::audit::{note, of_tenant};
+use crate::service::keyed;
 use crate::service::tenants::registry::Expected;
 use crate::service::tenants::{TenantRef, locate_id, require_kept};
 
@@ -40,6 +41,8 @@ pub struct SwapTenants {
     pub with: TenantRef,
     /// Its revisions.
     pub with_expected: Expected,
+    /// The key under which the same command swaps once, however often it is given.
+    pub idempotency_key: Option<String>,
 }
 
 /// Two tenants whose contents were exchanged.
@@ -49,6 +52,8 @@ pub struct Swapped {
     pub tenant: TenantRecord,
     /// The other one.
     pub with: TenantRecord,
+    /// Whether an earlier command with the same idempotency key exchanged them.
+    pub is_replayed: bool,
 }
 
 impl Archives {
@@ -65,14 +70,20 @@ impl Archives {
             return Err(ArchiveProblem::SwapWithItself.into());
         }
         let pair = [one, other];
-        // Before anything is closed.
-        require_swappable(&tx, command, pair).await?;
+        // Before anything is closed, and before the key, whose request has changed the revisions if it has an answer.
+        let swappable = require_swappable(&tx, command, pair).await;
+        let (key, what) = (command.idempotency_key.as_deref(), command.as_json(pair));
+        if keyed::find(&tx, ctx, key, &what).await?.is_some() {
+            return replayed(&tx, pair).await;
+        }
+        swappable?;
         if !swap::close(&tx, pair).await? {
             return Err(ArchiveProblem::SwapBusy.into());
         }
         tx.commit().await.during(SWAP)?;
         let swapped = Box::pin(self.swap_closed(ctx, command, pair)).await;
-        if swapped.is_err()
+        // The commit of a swap opens them.
+        if !swapped.as_ref().is_ok_and(|swapped| !swapped.is_replayed)
             && let Err(error) = self.open(pair).await
         {
             // They open by themselves in a moment.
@@ -125,6 +136,10 @@ impl Archives {
         ordered.sort_unstable();
         let [first, second] = ordered.map(SchemaName::of);
         let rules = self.db.rules();
+        let (key, what) = (command.idempotency_key.as_deref(), command.as_json(pair));
+        if keyed::claim(&tx, ctx, key, &what, &rules.limits).await?.is_some() {
+            return Ok(Some(replayed(&tx, pair).await?));
+        }
         if !swap::lock_all(&tx, [&first, &second]).await.during(SWAP)? {
             return Ok(None);
         }
@@ -136,10 +151,11 @@ impl Archives {
         swap::record(&tx, pair, ctx.now).await?;
         let one = self.note_swap(&tx, ctx, one, &other).await?;
         let other = self.note_swap(&tx, ctx, other, &one).await?;
+        keyed::complete(&tx, ctx, key, pair[0].uuid()).await?;
         tx.commit().await.during(SWAP)?;
         let (tenant, with) = (&one.tenant, &other.tenant);
         tracing::info!(tenant.id = %tenant.id, with.id = %with.id, principal = %ctx.principal.label(), "swapped two tenants");
-        Ok(Some(Swapped { tenant: one, with: other }))
+        Ok(Some(Swapped { tenant: one, with: other, is_replayed: false }))
     }
 
     async fn note_swap(
@@ -158,17 +174,30 @@ impl Archives {
     }
 }
 
+impl SwapTenants {
+    /// Returns what the same idempotency key must be given with.
+    fn as_json(&self, pair: [TenantId; 2]) -> Value {
+        json!({ "swap": pair, "with_expected": format!("{:?}", self.with_expected) })
+    }
+}
+
+/// Returns two tenants that an earlier command exchanged.
+async fn replayed(tx: &PublicTx, [one, other]: [TenantId; 2]) -> Result<Swapped> {
+    let (tenant, with) = (record_of(tx, one).await?, record_of(tx, other).await?);
+    Ok(Swapped { tenant, with, is_replayed: true })
+}
+
+async fn record_of(tx: &PublicTx, id: TenantId) -> Result<TenantRecord> {
+    tenants::lookup_record(tx, id).await?.ok_or(Error::NotFound(Noun::Tenant))
+}
+
 /// Returns the records of two tenants that can be swapped.
 async fn require_swappable(
     tx: &PublicTx,
     command: &SwapTenants,
     [one, other]: [TenantId; 2],
 ) -> Result<(TenantRecord, TenantRecord)> {
-    let read = async |id| {
-        let record = tenants::lookup_record(tx, id).await?;
-        record.ok_or(Error::NotFound(Noun::Tenant))
-    };
-    let (one, other) = (read(one).await?, read(other).await?);
+    let (one, other) = (record_of(tx, one).await?, record_of(tx, other).await?);
     for (record, expected) in [(&one, &command.expected), (&other, &command.with_expected)] {
         require_kept(record)?;
         expected.check(record)?;

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::keeper::{Keeper, LEASE, explain, stored};
-use super::{Begun, Record, StoredArchives, keyed, lookup};
+use super::{Begun, Record, StoredArchives, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;
@@ -17,6 +17,7 @@ use crate::pg::During;
 use crate::pg::control::archives::{self, Content, NewArchive, Ready};
 use crate::pg::control::background::Work;
 use crate::service::archives::{OnProgress, Progress};
+use crate::service::keyed;
 use crate::service::tenants::{TenantRef, locate_id};
 
 const START: &str = "start an export";

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::keeper::{Keeper, LEASE, explain};
-use super::{Content, StoredArchives, keyed, lookup};
+use super::{Content, StoredArchives, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;
@@ -15,6 +15,7 @@ use crate::pg::control::background::{self, Work};
 use crate::pg::control::imports::{self, NewImport};
 use crate::pg::{During, PublicTx};
 use crate::service::archives::{ImportTenant, NewId, OnProgress, Progress, recorded};
+use crate::service::keyed;
 
 pub use crate::pg::control::imports::Record as Import;
 

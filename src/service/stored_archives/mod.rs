@@ -10,7 +10,6 @@ mod check;
 mod export;
 mod imports;
 mod keeper;
-mod keyed;
 mod sweep;
 mod upload;
 

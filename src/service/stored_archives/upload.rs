@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use uuid::Uuid;
 
 use super::keeper::{LEASE, explain, stored};
-use super::{Begun, StoredArchives, keyed, lookup};
+use super::{Begun, StoredArchives, lookup};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::archive::ArchiveProblem;
@@ -20,6 +20,7 @@ use crate::pg::control::archives::{self, Content, NewArchive, Ready};
 use crate::pg::control::background::Work;
 use crate::service::archives::{Inspected, Progress};
 use crate::service::audit::note;
+use crate::service::keyed;
 use crate::store::{Complete, Draft};
 
 const UPLOAD: &str = "store an uploaded archive";

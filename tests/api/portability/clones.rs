@@ -1,9 +1,11 @@
 //! A tenant is made of the data of another one, over HTTP: `POST /control/v1/tenants/{tenant}/clone`.
 
+use reqwest::Method;
 use rowhouse::domain::Permission;
 use serde_json::json;
 
 use super::fixture::{SMALL, app_of, run, schema_of, state, value};
+use crate::support::callers::send;
 use crate::support::control::assert_problem;
 
 #[tokio::test]
@@ -79,4 +81,35 @@ async fn a_clone_that_is_refused_changes_nothing() {
     assert_eq!(state(&sql).await, before);
     let without = json!({ "slug": "twin", "exclude_data": ["extra"] });
     assert_eq!(root.post(path, &without).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_idempotency_key_makes_one_clone() {
+    let (app, _files) = app_of(&SMALL).await;
+    let (sql, root) = (app.sql().await, app.root());
+    let path = "/control/v1/tenants/acme/clone";
+    let keyed = async |slug: &str| {
+        let request = root.request(Method::POST, path).header("idempotency-key", "k");
+        send(request.json(&json!({ "slug": slug }))).await
+    };
+    // An expired key of another request, which ends after the clone has begun, does not stop it.
+    let old = "INSERT INTO idempotency_keys (principal, key, request_digest, outcome, created_at, expires_at)
+               VALUES ('x', 'old', '', '{}', now() - interval '2 days', now() - interval '1 day')";
+    run(&sql, old).await;
+    let (one, other) = tokio::join!(keyed("twin"), keyed("twin"));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    // The second one comes while the first one runs, or after it.
+    assert!([[201, 201], [201, 409]].contains(&statuses), "{one:?} {other:?}");
+    for answer in [one, other].iter().filter(|answer| answer.status == 409) {
+        assert_problem(answer, 409, "still_running");
+    }
+    let before = state(&sql).await;
+    let again = keyed("twin").await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")));
+    assert_eq!(again.body["slug"], "twin");
+    assert_problem(&keyed("other").await, 422, "idempotency_key_reused");
+    assert_eq!(state(&sql).await, before);
+    run(&sql, "UPDATE idempotency_keys SET expires_at = now()").await;
+    assert_problem(&keyed("twin").await, 409, "slug_taken");
 }

@@ -126,7 +126,13 @@ pub async fn import(
 
 /// Returns the command to clone a tenant under a slug.
 pub fn clone_command(text: &str) -> CloneTenant {
-    CloneTenant { slug: slug(text), name: None, exclude_data: Vec::new(), suspended: false }
+    CloneTenant {
+        slug: slug(text),
+        name: None,
+        exclude_data: Vec::new(),
+        suspended: false,
+        idempotency_key: None,
+    }
 }
 
 /// Clones a tenant as the operator.

@@ -10,12 +10,13 @@ use rowhouse::domain::names::TenantId;
 use rowhouse::domain::{Access, Error, Permission};
 use rowhouse::service::doctor::{Area, Finding, Selection};
 use rowhouse::service::tenants::TenantRef;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::fixture::{
     SMALL, app_of, clone, clone_command, digests, export, run, schema_of, state, value,
 };
+use crate::support::callers::send;
 use crate::support::control::{assert_problem, send_if_match};
 use crate::support::{Answer, BunkerTenant, Caller, TestApp};
 
@@ -196,6 +197,30 @@ async fn a_second_swap_brings_the_first_state_back() {
     )
     .await;
     assert_sound(&app).await;
+}
+
+#[tokio::test]
+async fn one_idempotency_key_swaps_once() {
+    let (app, _files) = app_of(&SMALL).await;
+    let (sql, root) = (app.sql().await, app.root());
+    clone(&app, "acme", &clone_command("other")).await.expect("it is cloned");
+    let swaps = "SELECT count(*)::text FROM audit_events WHERE action = 'tenant.swap'";
+    let keyed = async |etag: &str, body: Value| {
+        let request = root.request(Method::POST, "/control/v1/tenants/acme/swap");
+        let request = request.header("idempotency-key", "k").header("if-match", etag);
+        send(request.json(&body)).await
+    };
+    let body = json!({ "with": "other", "with_revision": 1 });
+    let etag = root.get("/control/v1/tenants/acme").await.header("etag").unwrap().to_owned();
+    let first = keyed(&etag, body.clone()).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (200, None), "{first:?}");
+    // The revisions are others by now, and the answer is the same.
+    let again = keyed(&etag, body).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (200, Some("true")));
+    assert_eq!((&again.body, again.header("etag")), (&first.body, first.header("etag")));
+    assert_problem(&keyed("*", json!({ "with": "other" })).await, 422, "idempotency_key_reused");
+    assert_eq!(value(&sql, swaps).await, "2");
+    assert_eq!(swap(&root, "acme", "other").await.status, 200, "they are open");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, post};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{TenantAnswer, answer};
+use super::{TenantAnswer, answer, replayed};
 use crate::domain::error::Result;
 use crate::domain::names::{Slug, TenantName};
 use crate::domain::rule::Rule;
@@ -55,7 +55,14 @@ impl CloneBody {
             _ => Err(Rule::OneOf(STATUSES)),
         });
         let suspended = status == Some(TenantStatus::Suspended);
-        body.finish(slug.map(|slug| CloneTenant { slug, name, exclude_data, suspended }))
+        let idempotency_key = None;
+        body.finish(slug.map(|slug| CloneTenant {
+            slug,
+            name,
+            exclude_data,
+            suspended,
+            idempotency_key,
+        }))
     }
 }
 
@@ -74,24 +81,30 @@ fn tables(body: &mut Fields) -> Vec<String> {
 /// Makes a tenant of the data of this one, as it is at one moment: whole or not at all. Its members are those of this one.
 /// Needs `EXPORT_TENANT` for this tenant too. It takes as long as the copy does, at most `http.request_timeout`.
 #[utoipa::path(tag = "control", operation_id = "cloneTenant", security(("bearer" = [])), request_body = CloneBody,
-    params(("tenant" = String, Path, description = "The id or the slug of the tenant")),
+    params(
+        ("tenant" = String, Path, description = "The id or the slug of the tenant"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same tenant", pattern = "^[!-~]([ -~]{0,253}[!-~])?$"),
+    ),
     responses(
-        (status = 201, description = "The new tenant", body = TenantAnswer),
+        (status = 201, description = "The new tenant, made now or by an earlier request with the same Idempotency-Key", body = TenantAnswer),
         InvalidBody, Forbidden<CreateTenant>, NoSuchTenant,
-        (status = 409, description = "The slug is taken or rests; or the tables are not those that the migrations make (`tenant_drifted`), or are unknown (`unknown_tables`)", body = ProblemBody, content_type = PROBLEM_JSON),
-        (status = 422, description = "Rows refer to rows that are excluded", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "The slug is taken or rests; the tables are not those that the migrations make (`tenant_drifted`), or are unknown (`unknown_tables`); or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 422, description = "Rows refer to rows that are excluded, or the Idempotency-Key was used with another request", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants/{tenant}/clone")]
 pub(super) async fn clone_tenant(call: Call) -> Answer {
     call.ctx.require(Permission::CreateTenant)?;
     call.ctx.reach(Permission::ExportTenant)?;
     call.query()?.finish(Some(()))?;
-    let command = CloneBody::read(call.body()?)?;
+    let mut command = CloneBody::read(call.body()?)?;
+    command.idempotency_key = call.idempotency_key()?;
     let which = TenantRef::IdOrSlug(call.path("tenant")?);
     let archives = &call.services().archives;
     let cloned = archives.clone_tenant(&call.ctx, &which, &command, &|_| ()).await?;
-    call.site().metrics.count_provisioned();
-    Ok(answer(StatusCode::CREATED, cloned.record))
+    if !cloned.is_replayed {
+        call.site().metrics.count_provisioned();
+    }
+    Ok(replayed(answer(StatusCode::CREATED, cloned.record), cloned.is_replayed))
 }
 
 /// The body that swaps a tenant with another one.
@@ -135,12 +148,14 @@ impl SwapBody {
     params(
         ("tenant" = String, Path, description = "The id or the slug of the tenant"),
         ("If-Match" = String, Header, description = "The ETag of the tenant, or *", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*")*)$"#),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body swap once", pattern = "^[!-~]([ -~]{0,253}[!-~])?$"),
     ),
     responses(
         (status = 200, description = "Both tenants", body = SwapAnswer),
         InvalidBody, Forbidden<UpdateTenant>, NoSuchTenant,
-        (status = 409, description = "Requests did not leave the tenants in time, or another swap of one of them runs (`swap_busy`); they have other migrations (`swap_version_differs`); both are the same (`swap_with_itself`); or one is being deleted", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 409, description = "Requests did not leave the tenants in time, or another swap of one of them runs (`swap_busy`); they have other migrations (`swap_version_differs`); both are the same (`swap_with_itself`); one is being deleted; or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
         Conditional,
+        (status = 422, description = "The Idempotency-Key was used with another request", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants/{tenant}/swap")]
 pub(super) async fn swap(call: Call) -> Answer {
@@ -150,9 +165,11 @@ pub(super) async fn swap(call: Call) -> Answer {
     call.query()?.finish(Some(()))?;
     let (with, with_expected) = SwapBody::read(call.body()?)?;
     let tenant = TenantRef::IdOrSlug(call.path("tenant")?);
-    let command = SwapTenants { tenant, expected, with, with_expected };
+    let idempotency_key = call.idempotency_key()?;
+    let command = SwapTenants { tenant, expected, with, with_expected, idempotency_key };
     let swapped = call.services().archives.swap(&call.ctx, &command).await?;
     let (tenant, with) = (TenantAnswer::from(swapped.tenant), TenantAnswer::from(swapped.with));
     let tag = EntityTag::new_strong(tenant.revision.to_string());
-    Ok(HttpResponse::Ok().insert_header(ETag(tag)).json(SwapAnswer { tenant, with }))
+    let answer = HttpResponse::Ok().insert_header(ETag(tag)).json(SwapAnswer { tenant, with });
+    Ok(replayed(answer, swapped.is_replayed))
 }

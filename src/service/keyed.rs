@@ -1,4 +1,4 @@
-//! Requests with an idempotency key that begin an archive or an import: the same key and request get the first one again.
+//! Requests with an idempotency key whose answer has an id: the same key and request get the same answer again.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -28,18 +28,29 @@ pub(super) async fn claim(
     match idempotency::claim(tx, &request, ctx.now, ctx.now + KEY_LIFETIME, limits).await? {
         Claim::Claimed => Ok(None),
         Claim::Running => Err(Error::Conflict(Conflict::StillRunning)),
-        Claim::Answered => {
-            let found = idempotency::find(tx, &principal, key, ctx.now).await?;
-            let found = found.ok_or(Error::Conflict(Conflict::StillRunning))?;
-            if found.request_digest != digest.as_slice() {
-                return Err(Error::Conflict(Conflict::KeyReused));
-            }
-            let id = found.outcome.get("id").and_then(Value::as_str).map(str::parse);
-            match id {
-                Some(Ok(id)) => Ok(Some(id)),
-                _ => Err(Error::internal("read an earlier answer", "the stored answer has no id")),
-            }
-        }
+        Claim::Answered => match find(tx, ctx, Some(key), what).await? {
+            Some(id) => Ok(Some(id)),
+            None => Err(Error::Conflict(Conflict::StillRunning)),
+        },
+    }
+}
+
+/// Returns the id that an earlier request with the key got, without claiming the key.
+pub(super) async fn find(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    key: Option<&str>,
+    what: &Value,
+) -> Result<Option<Uuid>> {
+    let Some(key) = key else { return Ok(None) };
+    let found = idempotency::find(tx, &ctx.principal.label(), key, ctx.now).await?;
+    let Some(found) = found else { return Ok(None) };
+    if found.request_digest != Sha256::digest(what.to_string()).as_slice() {
+        return Err(Error::Conflict(Conflict::KeyReused));
+    }
+    match found.outcome.get("id").and_then(Value::as_str).map(str::parse) {
+        Some(Ok(id)) => Ok(Some(id)),
+        _ => Err(Error::internal("read an earlier answer", "the stored answer has no id")),
     }
 }
 
@@ -53,4 +64,15 @@ pub(super) async fn complete(
     let Some(key) = key else { return Ok(()) };
     let principal = ctx.principal.label();
     idempotency::complete(tx, &principal, key, &json!({ "id": id }), ctx.now).await
+}
+
+/// As [`complete`], in a transaction that sees one moment of the database.
+pub(super) async fn complete_in_snapshot(
+    tx: &PublicTx,
+    ctx: &CallContext,
+    key: Option<&str>,
+    id: Uuid,
+) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    idempotency::complete_alone(tx, &ctx.principal.label(), key, &json!({ "id": id })).await
 }
