@@ -121,7 +121,7 @@ enum Command {
     /// List events, and follow them: what happened to tenants, members, tokens and migrations, in order
     #[command(subcommand, after_help = EVENTS_EXAMPLES)]
     Events(events::Verb),
-    /// List, show, fetch, verify and delete the archives that the server keeps
+    /// List, show, fetch, verify and delete the archives that the server keeps, and list their imports
     #[command(subcommand, after_help = stored::HELP)]
     Archive(stored::Verb),
     /// Create, list, rotate and revoke API tokens

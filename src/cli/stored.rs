@@ -1,4 +1,4 @@
-//! `archive`: list, show, fetch, verify and delete the archives that the server keeps.
+//! `archive`: list, show, fetch, verify and delete the archives that the server keeps, and list their imports.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,11 @@ use clap::builder::PossibleValuesParser;
 use uuid::Uuid;
 
 use super::archive_file::{is_stdout, open_stdout, output_file, save};
-use super::control::{ArchiveView, Target, Uses, on_control};
+use super::control::{ArchiveView, ImportView, Target, Uses, on_control};
+use super::failure::Arguments;
 use super::{Exit, Failure, Output, output};
-use crate::service::stored_archives::{Filter, KINDS, STATES};
+use crate::domain::names::Slug;
+use crate::service::stored_archives::{Filter, IMPORT_STATES, ImportFilter, KINDS, STATES};
 
 pub(super) const HELP: &str = "\
 An archive is exported to the store by `rowhouse tenant export --to-store` or by the control API, or uploaded. The store is \
@@ -39,6 +41,8 @@ pub(super) enum Verb {
     Verify(One),
     /// Delete an archive
     Delete(One),
+    /// List the imports of archives, newest first
+    Imports(Imports),
 }
 
 /// Which archives to list.
@@ -60,6 +64,25 @@ pub(super) struct List {
     form: Output,
 }
 
+/// Which imports to list.
+#[derive(Debug, clap::Args)]
+pub(super) struct Imports {
+    /// Only imports of the archive with this id
+    #[arg(long, value_name = "ID")]
+    archive: Option<Uuid>,
+    /// Only imports of a tenant with this slug
+    #[arg(long)]
+    slug: Option<String>,
+    /// Only imports in this state
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(IMPORT_STATES))]
+    state: Option<String>,
+    /// How many imports at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    form: Output,
+}
+
 /// An archive.
 #[derive(Debug, clap::Args)]
 pub(super) struct One {
@@ -72,6 +95,7 @@ pub(super) struct One {
 pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
     match verb {
         Verb::List(flags) => list(target, flags).await,
+        Verb::Imports(flags) => imports(target, flags).await,
         Verb::Show(One { id, form }) => {
             let view =
                 on_control(target, Uses::ControlPlane, async |control| control.archive(id).await);
@@ -115,6 +139,39 @@ async fn list(target: &Target, flags: List) -> Result<Exit, Failure> {
     };
     let header = ["ID", "KIND", "STATE", "TENANT", "BYTES", "CREATED AT", "KEPT UNTIL"];
     output::print_list(form, &views, &header, row, "no archives")?;
+    if is_cut && !form.json {
+        output::say(&format!("there are more than {limit}; --limit lists them"));
+    }
+    Ok(Exit::Done)
+}
+
+async fn imports(target: &Target, flags: Imports) -> Result<Exit, Failure> {
+    let Imports { archive, slug, state, limit, form } = flags;
+    let mut arguments = Arguments::default();
+    let slug = slug
+        .map(|slug| arguments.read("--slug", &slug, Slug::parse))
+        .map_or(Some(None), |slug| slug.map(Some));
+    let slug = arguments.finish(slug)?.map(|slug| slug.to_string());
+    let filter = ImportFilter { archive, slug, state };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (views, is_cut) = on_control(target, Uses::ControlPlane, async |control| {
+        control.list_imports(filter, limit).await
+    })
+    .await?;
+    let row = |view: &ImportView| {
+        vec![
+            view.id.to_string(),
+            view.archive_id.to_string(),
+            view.state.clone(),
+            view.slug.clone(),
+            if view.dry_run { "yes" } else { "no" }.to_owned(),
+            view.progress.rows.to_string(),
+            output::time(view.created_at),
+            view.error.as_ref().map_or_else(|| "-".to_owned(), |error| error.code.clone()),
+        ]
+    };
+    let header = ["ID", "ARCHIVE", "STATE", "TENANT", "DRY RUN", "ROWS", "CREATED AT", "ERROR"];
+    output::print_list(form, &views, &header, row, "no imports")?;
     if is_cut && !form.json {
         output::say(&format!("there are more than {limit}; --limit lists them"));
     }

@@ -165,6 +165,7 @@ const CONTROL: &[(&str, &str, Permission)] = &[
     ("POST", "/control/v1/archives/{id}/verify", Permission::ManageArchives),
     ("POST", "/control/v1/archives/{id}/cancel", Permission::ManageArchives),
     ("POST", "/control/v1/imports", Permission::ImportTenant),
+    ("GET", "/control/v1/imports", Permission::ImportTenant),
     ("GET", "/control/v1/imports/{id}", Permission::ImportTenant),
     ("POST", "/control/v1/imports/{id}/cancel", Permission::ImportTenant),
     ("GET", "/control/v1/signing-keys", Permission::ManageSigningKeys),

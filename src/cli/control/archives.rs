@@ -10,18 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use super::{Control, Named};
+use super::{Control, Named, ROWS_AT_ONCE};
 use crate::cli::Failure;
+use crate::domain::error::Error;
 use crate::domain::names::TenantId;
-use crate::domain::page::Window;
-use crate::service::archives::{ImportTenant, MemberPolicy, NewId, OnProgress, Progress};
-use crate::service::stored_archives::{self, Filter, Import, Record};
+use crate::domain::page::{Page, Window};
+use crate::service::archives::{OnProgress, Progress};
+use crate::service::stored_archives::{self, Filter, Record};
 
 /// How often a server is asked how far it is.
-const POLL: Duration = Duration::from_millis(300);
-
-/// Rows that one query of a database reads.
-const ROWS_AT_ONCE: u16 = 1000;
+pub(super) const POLL: Duration = Duration::from_millis(300);
 
 /// An archive.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,17 +44,6 @@ pub(in crate::cli) struct ArchiveView {
     pub(in crate::cli) trusted: Option<bool>,
     pub(in crate::cli) check: Option<CheckView>,
     pub(in crate::cli) error: Option<WhyView>,
-}
-
-/// An import of a stored archive.
-#[derive(Debug, Serialize, Deserialize)]
-struct ImportView {
-    id: Uuid,
-    state: String,
-    progress: ProgressView,
-    /// What was imported, or would be, as the command prints it.
-    report: Option<serde_json::Value>,
-    error: Option<WhyView>,
 }
 
 /// How far something is.
@@ -135,17 +122,8 @@ impl Control {
         match self {
             Self::Database(backend) => {
                 let (archives, ctx) = (&backend.services.stored_archives, backend.operator());
-                let (mut all, mut after) = (Vec::new(), None);
-                loop {
-                    let left = limit - all.len();
-                    let rows = u16::try_from(left).unwrap_or(ROWS_AT_ONCE).min(ROWS_AT_ONCE);
-                    let page = archives.list(&ctx, &filter, &Window { after, limit: rows }).await?;
-                    all.extend(page.rows.into_iter().map(ArchiveView::from));
-                    after = page.next;
-                    if after.is_none() || all.len() >= limit {
-                        return Ok((all, after.is_some()));
-                    }
-                }
+                let read = async |window: &Window| archives.list(&ctx, &filter, window).await;
+                pages(limit, read).await
             }
             Self::Server(client) => {
                 let Filter { tenant, kind, state } = filter;
@@ -211,36 +189,6 @@ impl Control {
         }
     }
 
-    /// Makes a tenant of a stored archive, and returns what was imported.
-    pub(in crate::cli) async fn import_archive(
-        &self,
-        archive: Uuid,
-        command: &ImportTenant,
-        on_progress: OnProgress<'_>,
-    ) -> Result<serde_json::Value, Failure> {
-        let view = match self {
-            Self::Database(backend) => {
-                let (archives, ctx) = (&backend.services.stored_archives, backend.operator());
-                archives.run_import(&ctx, archive, command, on_progress).await?.into()
-            }
-            Self::Server(client) => {
-                let mut view: ImportView =
-                    client.post(&["imports"], &import_body(archive, command)?).await?;
-                while view.state == "running" {
-                    tokio::time::sleep(POLL).await;
-                    view = client.get(&["imports", &view.id.to_string()], &[]).await?;
-                    on_progress(view.progress.as_progress());
-                }
-                view
-            }
-        };
-        match (view.report, view.error) {
-            (Some(report), _) => Ok(report),
-            (None, Some(why)) => Err(why.failure()),
-            (None, None) => Err(Failure::Other(format!("the import is {}", view.state))),
-        }
-    }
-
     /// Deletes an archive.
     pub(in crate::cli) async fn delete_archive(&self, id: Uuid) -> Result<(), Failure> {
         match self {
@@ -262,28 +210,22 @@ struct IdOnly {
     id: Uuid,
 }
 
-/// Returns the body of a request that starts an import.
-fn import_body(archive: Uuid, command: &ImportTenant) -> Result<serde_json::Value, Failure> {
-    let mut body = json!({
-        "archive": archive,
-        "slug": command.slug,
-        "id": if command.id == NewId::Same { "same" } else { "new" },
-        "members": match command.members {
-            MemberPolicy::Match => "match",
-            MemberPolicy::Create => "create",
-            MemberPolicy::None => "none",
-        },
-        "status": if command.suspended { "suspended" } else { "active" },
-        "dry_run": command.dry_run,
-    });
-    if !command.leave_out.is_empty() {
-        body["leave_out"] = json!(command.leave_out);
+/// Reads the pages of a list of a database, up to `limit` rows. Returns whether there are more.
+pub(super) async fn pages<Row, View: From<Row>>(
+    limit: usize,
+    read: impl AsyncFn(&Window) -> Result<Page<Row>, Error>,
+) -> Result<(Vec<View>, bool), Failure> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let left = limit - all.len();
+        let rows = u16::try_from(left).unwrap_or(ROWS_AT_ONCE).min(ROWS_AT_ONCE);
+        let page = read(&Window { after, limit: rows }).await?;
+        all.extend(page.rows.into_iter().map(View::from));
+        after = page.next;
+        if after.is_none() || all.len() >= limit {
+            return Ok((all, after.is_some()));
+        }
     }
-    if let Some(trust) = &command.trust {
-        let set = serde_json::from_str(trust);
-        body["trust"] = set.map_err(|error| Failure::usage(format!("--trust: {error}")))?;
-    }
-    Ok(body)
 }
 
 /// Copies a content and returns its SHA-256, in hex.
@@ -334,18 +276,6 @@ impl ArchiveView {
                 let message = format!("the archive is {state}");
                 Err(Box::new(Refusal::of("archive_not_ready", message)).into())
             }
-        }
-    }
-}
-
-impl From<Import> for ImportView {
-    fn from(import: Import) -> Self {
-        Self {
-            id: import.id,
-            state: import.state,
-            progress: import.progress.into(),
-            report: import.report,
-            error: import.error.map(|(code, message)| WhyView { code, message }),
         }
     }
 }

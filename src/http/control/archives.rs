@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, window, write_cursor};
+use super::call::{Call, window, word, write_cursor};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, NoSuchArchive, NoSuchTenant, Unexpected,
 };
@@ -177,9 +177,6 @@ async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ExportTenant)?;
     let mut query = call.query()?;
     let window = window(&mut query);
-    let word = |words: &'static [&'static str]| {
-        move |text: &str| words.contains(&text).then(|| text.to_owned()).ok_or(Rule::OneOf(words))
-    };
     let filter = Filter {
         tenant: query.optional("tenant", |text| {
             if text.contains('\0') { Err(Rule::ControlCharacter) } else { Ok(text.to_owned()) }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::PROBLEM_JSON;
 use super::archives::{FailureAnswer, ProgressAnswer};
-use super::call::{Call, names};
-use super::responses::{Forbidden, InvalidBody, NoSuchImport, Unexpected};
+use super::call::{Call, names, window, word, write_cursor};
+use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchImport, Unexpected};
 use super::tenants::replayed;
 use super::{Answer, ProblemBody};
 use crate::domain::Permission;
@@ -25,7 +25,7 @@ use crate::http::Mount;
 use crate::http::body::Fields;
 use crate::http::responses::ImportTenant as NeedsImportTenant;
 use crate::service::archives::{ImportTenant, MemberPolicy, NewId};
-use crate::service::stored_archives::Import;
+use crate::service::stored_archives::{IMPORT_STATES, Import, ImportFilter};
 
 /// The words for the id of a tenant that is imported.
 const IDS: &[&str] = &["new", "same"];
@@ -37,7 +37,7 @@ const MEMBERS: &[&str] = &["match", "create", "none"];
 const STATUSES: &[&str] = &["active", "suspended"];
 
 pub(super) fn mount(routes: &mut Mount<'_>) {
-    routes.service(start).service(read).service(cancel);
+    routes.service(start).service(list).service(read).service(cancel);
 }
 
 /// An import of a stored archive.
@@ -90,6 +90,14 @@ pub(super) struct ReportAnswer {
     warnings: Vec<String>,
     /// The SHA-256 of the manifest, in hex.
     manifest_sha256: String,
+}
+
+/// A page of imports.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImportList {
+    data: Vec<ImportAnswer>,
+    /// The `cursor` of the next request; null on the last page.
+    next_cursor: Option<String>,
 }
 
 /// The body that starts an import.
@@ -147,6 +155,37 @@ async fn start(call: Call) -> Answer {
     Ok(replayed(answer, begun.is_replayed))
 }
 
+/// Lists the imports, newest first.
+#[utoipa::path(tag = "control", operation_id = "listImports", security(("bearer" = [])),
+    params(
+        ("limit" = Option<u16>, Query, description = "Rows in this response; default: 50", minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous response", pattern = "^A[A-Za-v][A-Za-z0-9_-]{30}$"),
+        ("archive" = Option<Uuid>, Query, description = "Only imports of the archive with this id"),
+        ("slug" = Option<String>, Query, description = "Only imports of a tenant with this slug"),
+        ("state" = Option<String>, Query, description = "Only imports in this state", pattern = "^(running|done|failed|cancelled)$"),
+    ),
+    responses(
+        (status = 200, description = "A page of imports", body = ImportList),
+        InvalidParameter, Forbidden<NeedsImportTenant>,
+    ))]
+#[get("/control/v1/imports")]
+async fn list(call: Call) -> Answer {
+    call.ctx.require(Permission::ImportTenant)?;
+    let mut query = call.query()?;
+    let window = window(&mut query);
+    let filter = ImportFilter {
+        archive: query.optional("archive", |text| text.parse().map_err(|_no_id| Rule::UuidFormat)),
+        slug: query.optional("slug", |text| Slug::parse(text).map(|slug| slug.to_string())),
+        state: query.optional("state", word(IMPORT_STATES)),
+    };
+    let window = query.finish(Some(window))?;
+    let page = call.services().stored_archives.list_imports(&call.ctx, &filter, &window).await?;
+    Ok(HttpResponse::Ok().json(ImportList {
+        next_cursor: page.next.map(write_cursor),
+        data: page.rows.into_iter().map(ImportAnswer::from).collect(),
+    }))
+}
+
 /// Returns an import: its state, how far it is, what was imported.
 #[utoipa::path(tag = "control", operation_id = "getImport", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The id of the import")),
@@ -182,9 +221,6 @@ fn id_of(call: &Call) -> Result<Uuid> {
 }
 
 fn command(mut body: Fields) -> Result<(Uuid, ImportTenant)> {
-    let word = |words: &'static [&'static str]| {
-        move |text: &str| words.contains(&text).then(|| text.to_owned()).ok_or(Rule::OneOf(words))
-    };
     let archive =
         body.required("archive", |text| text.parse::<Uuid>().map_err(|_no_id| Rule::UuidFormat));
     let slug = body.required("slug", Slug::parse);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::background::{self, GONE, GONE_CODE, Progress, Table};
 use crate::domain::error::Result;
+use crate::domain::page::Window;
 use crate::pg::Row;
 use crate::pg::error::During;
 use crate::pg::scope::PublicTx;
@@ -61,6 +62,17 @@ pub struct NewImport<'a> {
     pub lease: Duration,
     /// The time.
     pub now: OffsetDateTime,
+}
+
+/// Conditions on the imports to list; `None` sets no condition.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this archive.
+    pub archive: Option<Uuid>,
+    /// Of tenants with this slug.
+    pub slug: Option<String>,
+    /// In this state.
+    pub state: Option<String>,
 }
 
 /// An import whose lease has ended counts as failed.
@@ -119,6 +131,26 @@ pub async fn lookup(tx: &PublicTx, id: Uuid) -> Result<Option<Record>> {
     let sql = format!("SELECT {COLUMNS} FROM public.imports WHERE id = $3");
     let row = tx.query_opt(&sql, &[&GONE_CODE, &GONE, &id]).await.during("read an import")?;
     Ok(row.as_ref().map(Record::from))
+}
+
+/// Lists a page of the imports, newest first.
+pub async fn list(tx: &PublicTx, filter: &Filter, window: &Window) -> Result<Vec<Record>> {
+    let sql = format!(
+        "SELECT * FROM (SELECT {COLUMNS} FROM public.imports
+                         WHERE ($3::uuid IS NULL OR archive_id = $3)
+                           AND ($4::text IS NULL OR slug = $4)
+                           AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7))) found
+          WHERE $5::text IS NULL OR state = $5
+          ORDER BY created_at DESC, id DESC
+          LIMIT $8"
+    );
+    let (at, after) = (window.after.map(|cursor| cursor.at), window.after.map(|cursor| cursor.id));
+    let Filter { archive, slug, state } = filter;
+    let rows_to_read = window.rows_to_read();
+    let params: [&dyn crate::pg::Param; 8] =
+        [&GONE_CODE, &GONE, archive, slug, state, &at, &after, &rows_to_read];
+    let rows = tx.query(&sql, &params).await.during("list imports")?;
+    Ok(rows.iter().map(Record::from).collect())
 }
 
 impl From<&Row> for Record {

@@ -11,13 +11,17 @@ use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
+use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::control::background::{self, Work};
 use crate::pg::control::imports::{self, NewImport};
 use crate::pg::{During, PublicTx};
 use crate::service::archives::{ImportTenant, NewId, OnProgress, Progress, recorded};
 use crate::service::keyed;
 
-pub use crate::pg::control::imports::Record as Import;
+pub use crate::pg::control::imports::{Filter as ImportFilter, Record as Import};
+
+/// The words for the state of an import.
+pub const IMPORT_STATES: &[&str] = &["running", "done", "failed", "cancelled"];
 
 const IMPORT: &str = "import a stored archive";
 
@@ -86,6 +90,22 @@ impl StoredArchives {
         ctx.require(Permission::ImportTenant)?;
         let tx = self.db.public().await.during("read an import")?;
         find(&tx, id).await
+    }
+
+    /// Lists a page of the imports, newest first.
+    ///
+    /// # Errors
+    /// Those of the rights check and of the database.
+    pub async fn list_imports(
+        &self,
+        ctx: &CallContext,
+        filter: &ImportFilter,
+        window: &Window,
+    ) -> Result<Page<Import>> {
+        ctx.require(Permission::ImportTenant)?;
+        let tx = self.db.public().await.during("list imports")?;
+        let rows = imports::list(&tx, filter, window).await?;
+        Ok(Page::cut(rows, window, |import| Cursor { at: import.created_at, id: import.id }))
     }
 
     /// Cancels a running import, which then leaves nothing; one that has ended stays as it is.

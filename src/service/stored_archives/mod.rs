@@ -34,7 +34,7 @@ use crate::service::audit::note;
 use crate::service::tenants::{TenantRef, active_part, locate_id};
 use crate::store;
 
-pub use self::imports::{BegunImport, Import};
+pub use self::imports::{BegunImport, IMPORT_STATES, Import, ImportFilter};
 pub use self::keeper::{Keeper, Limits};
 pub use crate::pg::control::archives::{Check, Content, Filter, Record};
 pub use crate::pg::control::background::Progress;

@@ -53,6 +53,15 @@ async fn archives_are_kept_alike_on_a_database_and_through_a_server() {
         let imported = program.run(&import).expect(0).json();
         assert_eq!((&imported["slug"], &imported["rows"]), (&json!(slug), &json!(1)), "{name}");
         program.run(&["tenant", "show", &slug]).expect(0);
+        let imports = ["archive", "imports", "--archive", &id, "--state", "done", "--json"];
+        let imports = program.run(&imports).expect(0).json();
+        let rows = imports.as_array().expect("a list");
+        let shown_as = |row: &Value| (row["slug"].clone(), row["dry_run"].clone());
+        let expected = [(json!(slug), json!(false)), (json!(slug), json!(true))];
+        assert_eq!(rows.iter().map(shown_as).collect::<Vec<_>>(), expected, "{name}");
+        let other = program.run(&["archive", "imports", "--slug", "other"]).expect(0);
+        assert!(other.stdout.contains("no imports"), "{other:?}");
+        let import_fields = fields(&rows[0]);
         // To a file, without an archive that has to be named.
         program.run(&["tenant", "export", "acme"]).expect(0);
         assert!(program.folder().join("acme.rowhouse.tar").exists(), "{name}");
@@ -62,7 +71,8 @@ async fn archives_are_kept_alike_on_a_database_and_through_a_server() {
         program.run(&["archive", "delete", &id]).expect(0);
         assert!(!kept.exists(), "{name}");
         program.run(&["archive", "show", &id]).expect(4);
-        seen.push([fields(&exported), fields(&shown), fields(&tried), fields(&imported)]);
+        let imported = fields(&imported);
+        seen.push([fields(&exported), fields(&shown), fields(&tried), imported, import_fields]);
         app.sql().await.batch_execute("UPDATE archives SET state = 'deleted'").await.unwrap();
     }
     assert_eq!(seen[0], seen[1]);

@@ -55,6 +55,30 @@ async fn a_stored_archive_is_tried_and_imported_and_both_are_reported() {
         (&taken["state"], &taken["error"]["code"]),
         (&json!("failed"), &json!("slug_taken"))
     );
+    // All three are listed, newest first.
+    let ids = async |query: &str| {
+        let list = root.get(&format!("{IMPORTS}{query}")).await;
+        assert_eq!(list.status, 200, "{list:?}");
+        let rows = list.body["data"].as_array().expect("a list").clone();
+        let ids: Vec<Value> = rows.iter().map(|row| row["id"].clone()).collect();
+        (ids, list.body["next_cursor"].as_str().map(str::to_owned))
+    };
+    let [newest, middle, oldest] = [&taken["id"], &made["id"], &tried["id"]].map(Clone::clone);
+    let all = vec![newest.clone(), middle.clone(), oldest.clone()];
+    assert_eq!(ids("").await, (all.clone(), None));
+    let (first, cursor) = ids("?limit=2").await;
+    let rest = ids(&format!("?limit=2&cursor={}", cursor.expect("there are more"))).await;
+    assert_eq!(([first, rest.0].concat(), rest.1), (all.clone(), None));
+    assert_eq!(ids("?state=failed").await.0, [newest]);
+    assert_eq!(ids("?state=done&slug=copy").await.0, [middle, oldest]);
+    let of = archive["id"].as_str().unwrap();
+    assert_eq!(ids(&format!("?archive={of}")).await.0, all);
+    for none in [format!("?archive={}", Uuid::nil()), "?slug=other".to_owned()] {
+        assert_eq!(ids(&none).await.0, [Value::Null; 0]);
+    }
+    for wrong in ["?state=ready", "?archive=1", "?slug=A", "?tenant=copy"] {
+        assert_problem(&root.get(&format!("{IMPORTS}{wrong}")).await, 400, "invalid");
+    }
     // What cannot be an import is refused at once.
     let unknown = root.post(IMPORTS, &with(json!({ "archive": Uuid::nil() }))).await;
     assert_problem(&unknown, 404, "archive_not_found");
