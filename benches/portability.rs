@@ -390,6 +390,8 @@ async fn export(
 async fn import(backend: &Backend, file: &mut tokio::fs::File) -> TenantId {
     let command = ImportTenant {
         slug: new_slug(),
+        name: None,
+        external_id: None,
         id: NewId::New,
         members: MemberPolicy::None,
         suspended: false,

@@ -1,28 +1,19 @@
-//! `tenant export` and, of an archive, `tenant import`: the data of one tenant to a file or a pipe, and back.
+//! `tenant export`: the data of one tenant to a file, a pipe or the store.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
-use strum::VariantNames;
-use time::OffsetDateTime;
-use tokio::io::AsyncRead;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::archive_file::{Partial, is_stdout, open_stdout, output_file, save};
-use super::control::{ArchiveView, Named, RecordView, Target, Uses, on_control};
-use super::failure::Arguments;
+use super::control::{ArchiveView, Named, Target, Uses, on_control};
 use super::tenant::{Which, tenant_ref};
-use super::{Exit, Failure, Output, files, output};
+use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
-use crate::cli::Program;
-use crate::domain::names::Slug;
-use crate::service::archives::{
-    Exported, ImportInto, ImportTenant, Imported, ImportedInto, MemberPolicy, NewId, Progress,
-};
+use crate::service::archives::{Exported, Progress};
 use crate::service::tenants::TenantRef;
 
 pub(super) const EXPORT_HELP: &str = "\
@@ -35,9 +26,6 @@ Examples:
   rowhouse tenant export acme -o - | ssh backup 'cat > acme.rowhouse.tar'
   rowhouse tenant import acme.rowhouse.tar --slug acme-copy --dry-run";
 
-/// The most bytes of a key set.
-const KEY_SET_MAX: usize = 1 << 20;
-
 /// Which tenant to export, and where to.
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -49,40 +37,11 @@ pub(super) struct Export {
     /// Write to the store of the server (archives.store), from where `rowhouse archive fetch` takes it
     #[arg(long, conflicts_with = "output")]
     to_store: bool,
+    /// Leave out the addresses, names and roles of the members
+    #[arg(long)]
+    without_members: bool,
     #[command(flatten)]
     form: Output,
-}
-
-/// How a tenant is made of an archive.
-#[derive(Debug, Args)]
-pub(super) struct ImportFlags {
-    /// The file is an archive of `tenant export`: make one tenant of it, with this slug
-    #[arg(long, group = "made", conflicts_with_all = ["resume", "restore"])]
-    slug: Option<String>,
-    /// The file is an archive of `tenant export`: put it in place of what this tenant has, which is kept as a suspended
-    /// tenant for the grace period
-    #[arg(long, group = "made", value_name = "TENANT", conflicts_with_all = ["resume", "restore"])]
-    into: Option<String>,
-    /// Say what would be done, and change nothing; of an archive, do all of it and roll it back
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Archive: keep the id and the external id of its tenant
-    #[arg(long, requires = "slug", conflicts_with = "into")]
-    same_id: bool,
-    /// Archive: make accounts with the same addresses members (match), create missing ones without a password (create),
-    /// or neither (none)
-    #[arg(long, value_name = "HOW", requires = "slug", conflicts_with = "into", default_value = "match",
-          value_parser = PossibleValuesParser::new(MemberPolicy::VARIANTS).try_map(|word| word.parse::<MemberPolicy>()))]
-    members: MemberPolicy,
-    /// Archive: do not store this table, which no migration makes; repeat it for more than one
-    #[arg(long, value_name = "TABLE", requires = "made")]
-    leave_out: Vec<String>,
-    /// Archive: trust the keys in this file, as another installation publishes them at /.well-known/jwks.json
-    #[arg(long, value_name = "JWKS", requires = "made")]
-    trust: Option<PathBuf>,
-    /// Archive: make the tenant suspended
-    #[arg(long, requires = "slug", conflicts_with = "into")]
-    suspended: bool,
 }
 
 /// An export, as programs read it.
@@ -102,36 +61,6 @@ struct ExportView {
     warnings: Vec<String>,
 }
 
-/// An import, as programs read it.
-#[derive(Debug, Serialize, Deserialize)]
-struct ImportView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    slug: String,
-    tables: usize,
-    rows: u64,
-    version: i32,
-    /// The files that were applied to the imported rows.
-    migrated: Vec<String>,
-    members: usize,
-    created: usize,
-    /// Members without an account here.
-    skipped: Vec<String>,
-    warnings: Vec<String>,
-    manifest_sha256: String,
-    /// The tenant that keeps what was there before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<RecordView>,
-    dry_run: bool,
-}
-
-impl ImportFlags {
-    /// Whether the file is an archive.
-    pub(super) const fn is_archive(&self) -> bool {
-        self.slug.is_some() || self.into.is_some()
-    }
-}
-
 /// Writes the data of a tenant.
 pub(super) async fn export(target: &Target, flags: Export) -> Result<Exit, Failure> {
     let named = flags.which.read()?;
@@ -147,7 +76,7 @@ pub(super) async fn export(target: &Target, flags: Export) -> Result<Exit, Failu
     let bar = bar(flags.form);
     let (exported, file) = output::on_backend(Purpose::Operate, settings, async |backend| {
         let ctx = backend.operator();
-        let archives = &backend.services.archives;
+        let archives = backend.services.archives.clone().with_members(!flags.without_members);
         let on_progress = |progress| show(&bar, progress);
         if to_stdout {
             let mut out = open_stdout()?;
@@ -181,7 +110,7 @@ async fn export_to_store(
     let bar = bar(flags.form);
     let (view, file) = on_control(target, Uses::ControlPlane, async |control| {
         let on_progress = |progress| show(&bar, progress);
-        let view = control.export_to_store(which, &on_progress).await?;
+        let view = control.export_to_store(which, !flags.without_members, &on_progress).await?;
         if flags.to_store {
             return Ok((view, None));
         }
@@ -198,99 +127,7 @@ async fn export_to_store(
     ExportView::stored(view, file).print(flags.form, to_stdout)
 }
 
-/// Makes a tenant of an archive in the store.
-pub(super) async fn import_stored(
-    target: &Target,
-    archive: Uuid,
-    flags: ImportFlags,
-    form: Output,
-) -> Result<Exit, Failure> {
-    let ImportCommand::Tenant(command) = read_command(&flags)? else {
-        return Err(Failure::usage("--into takes a file; fetch the archive first"));
-    };
-    let bar = bar(form);
-    let mut report = on_control(target, Uses::NewTenants, async |control| {
-        let on_progress = |progress| show(&bar, progress);
-        control.import_archive(archive, &command, &on_progress).await
-    })
-    .await?;
-    bar.finish_and_clear();
-    report["dry_run"] = flags.dry_run.into();
-    let view: ImportView = serde_json::from_value(report)
-        .map_err(|error| Failure::Other(format!("the report cannot be read: {error}")))?;
-    view.print(form)
-}
-
-/// What an import makes of an archive.
-enum ImportCommand {
-    Tenant(ImportTenant),
-    Into(String, ImportInto),
-}
-
-/// Makes a tenant of an archive, or puts it in place of what a tenant has.
-pub(super) async fn import(
-    settings: &Program,
-    file: &Path,
-    flags: ImportFlags,
-    form: Output,
-) -> Result<Exit, Failure> {
-    let mut command = read_command(&flags)?;
-    let grace = settings.tenants.grace_period;
-    let bar = bar(form);
-    let view = output::on_isolated_backend(settings, async |backend| {
-        let ctx = backend.operator();
-        if let ImportCommand::Into(_, into) = &mut command {
-            into.keep_until = ctx.now + grace;
-        }
-        let mut input: Box<dyn AsyncRead + Unpin + Send> = if file == Path::new("-") {
-            Box::new(tokio::io::stdin())
-        } else {
-            let opened = tokio::fs::File::open(file).await;
-            Box::new(
-                opened.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?,
-            )
-        };
-        let (archives, on_progress) = (&backend.services.archives, |progress| show(&bar, progress));
-        Ok(match &command {
-            ImportCommand::Tenant(import) => {
-                let imported = archives.import(&ctx, import, &mut *input, &on_progress).await?;
-                ImportView::of(imported, flags.dry_run)
-            }
-            ImportCommand::Into(tenant, into) => {
-                let made = archives.import_into(&ctx, into, &mut *input, &on_progress).await?;
-                ImportView::replaced(made, tenant)
-            }
-        })
-    })
-    .await?;
-    bar.finish_and_clear();
-    view.print(form)
-}
-
-fn read_command(flags: &ImportFlags) -> Result<ImportCommand, Failure> {
-    let trust = flags.trust.as_deref();
-    let trust = trust.map(|file| files::read_text("--trust", file, KEY_SET_MAX)).transpose()?;
-    let (leave_out, dry_run) = (flags.leave_out.clone(), flags.dry_run);
-    if let Some(into) = &flags.into {
-        let (tenant, keep_until) = (tenant_ref(into)?, OffsetDateTime::UNIX_EPOCH);
-        let command = ImportInto { tenant, keep_until, leave_out, trust, dry_run };
-        return Ok(ImportCommand::Into(into.clone(), command));
-    }
-    let mut arguments = Arguments::default();
-    let slug = flags.slug.as_deref().unwrap_or_default();
-    let slug = arguments.read("--slug", slug, Slug::parse);
-    Ok(ImportCommand::Tenant(ImportTenant {
-        slug: arguments.finish(slug)?,
-        id: if flags.same_id { NewId::Same } else { NewId::New },
-        members: flags.members,
-        suspended: flags.suspended,
-        leave_out,
-        trust,
-        dry_run,
-    }))
-}
-
-fn bar(form: Output) -> ProgressBar {
+pub(super) fn bar(form: Output) -> ProgressBar {
     let is_shown = !form.json && io::stderr().is_terminal();
     let bar = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -299,7 +136,7 @@ fn bar(form: Output) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+pub(super) fn show(bar: &ProgressBar, progress: Progress) {
     let Progress { tables, of, rows, bytes } = progress;
     let elapsed = bar.elapsed().as_secs().max(1);
     let pace = HumanBytes(bytes / elapsed);
@@ -358,75 +195,5 @@ impl ExportView {
             (None, None) => "stdout".to_owned(),
         };
         format!("wrote tenant {slug} to {file}: {rows} rows of {tables} tables in {bytes} bytes")
-    }
-}
-
-impl ImportView {
-    fn of(imported: Imported, dry_run: bool) -> Self {
-        Self {
-            // A dry run makes none that lasts.
-            id: (!dry_run).then(|| imported.id.to_string()),
-            slug: imported.slug.to_string(),
-            tables: imported.tables,
-            rows: imported.rows,
-            version: imported.version,
-            migrated: imported.migrated,
-            members: imported.members,
-            created: imported.created,
-            skipped: imported.skipped,
-            warnings: imported.warnings,
-            manifest_sha256: imported.manifest_sha256,
-            kept: None,
-            dry_run,
-        }
-    }
-
-    fn replaced(made: ImportedInto, tenant: &str) -> Self {
-        let view = Self::of(made.imported, made.swapped.is_none());
-        let Some(swapped) = made.swapped else {
-            return Self { slug: tenant.to_owned(), ..view };
-        };
-        Self {
-            id: Some(swapped.tenant.tenant.id.to_string()),
-            slug: swapped.tenant.tenant.slug.to_string(),
-            kept: Some(swapped.with.into()),
-            ..view
-        }
-    }
-
-    fn print(&self, form: Output) -> Result<Exit, Failure> {
-        output::print(form, self, || self.line())?;
-        if !form.json {
-            for address in &self.skipped {
-                let line = format!("no account here has the proven address {address}; invite it");
-                output::say(&line);
-            }
-            for warning in &self.warnings {
-                output::say(&format!("warning: {warning}"));
-            }
-        }
-        Ok(Exit::Done)
-    }
-
-    fn line(&self) -> String {
-        let Self { slug, rows, tables, version, members, .. } = self;
-        let migrated = match self.migrated.as_slice() {
-            [] => String::new(),
-            files => format!(", after {}", files.join(", ")),
-        };
-        let what = format!(
-            "{rows} rows of {tables} tables, version {version}{migrated}, {members} members"
-        );
-        if let Some(kept) = &self.kept {
-            let until = kept.expires_at.map(output::time).unwrap_or_default();
-            let kept = &kept.slug;
-            return format!(
-                "tenant {slug} has what was imported: {what}; what it had is in {kept} until {until}"
-            );
-        }
-        match &self.id {
-            Some(id) => format!("imported tenant {slug} ({id}): {what}"),
-            None => format!("tenant {slug} would be imported: {what}; nothing was changed"),
-        }
     }
 }

@@ -13,6 +13,7 @@ mod admin;
 mod adopt;
 mod archive;
 mod archive_file;
+mod archive_import;
 mod audit;
 mod change;
 mod cluster;
@@ -487,10 +488,10 @@ async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> 
             // An id names an archive of the store, unless a file has this name.
             let id = file.to_str().and_then(|name| name.parse().ok());
             if let Some(id) = id.filter(|_| !file.exists()) {
-                return archive::import_stored(target, id, archive, output).await;
+                return archive_import::import_stored(target, id, archive, output).await;
             }
             let settings = target.database("tenant import of a file")?;
-            archive::import(settings, &file, archive, output).await
+            archive_import::import(settings, &file, archive, output).await
         }
         TenantVerb::Import(command) => import::run(target, *command).await,
         TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,

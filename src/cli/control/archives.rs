@@ -16,7 +16,7 @@ use crate::domain::error::Error;
 use crate::domain::names::TenantId;
 use crate::domain::page::{Page, Window};
 use crate::service::archives::{OnProgress, Progress};
-use crate::service::stored_archives::{self, Filter, Record};
+use crate::service::stored_archives::{self, Export, Filter, Record};
 
 /// How often a server is asked how far it is.
 pub(super) const POLL: Duration = Duration::from_millis(300);
@@ -76,12 +76,14 @@ impl Control {
     pub(in crate::cli) async fn export_to_store(
         &self,
         which: &Named,
+        members: bool,
         on_progress: OnProgress<'_>,
     ) -> Result<ArchiveView, Failure> {
         match self {
             Self::Database(backend) => {
                 let (archives, ctx) = (&backend.services.stored_archives, backend.operator());
-                let record = archives.export(&ctx, &which.to_ref(), on_progress).await?;
+                let what = Export { tenant: which.to_ref(), members };
+                let record = archives.export(&ctx, &what, on_progress).await?;
                 ArchiveView::from(record).ready()
             }
             Self::Server(client) => {
@@ -93,7 +95,7 @@ impl Control {
                     }
                 };
                 let path = ["tenants", &tenant, "archives"];
-                let begun: ArchiveView = client.post(&path, &json!({})).await?;
+                let begun: ArchiveView = client.post(&path, &json!({ "members": members })).await?;
                 self.ended(begun, on_progress).await?.ready()
             }
         }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Control;
 use super::archives::{POLL, ProgressView, WhyView, pages};
 use crate::cli::Failure;
+use crate::domain::names::{ExternalId, TenantName};
 use crate::domain::page::Window;
 use crate::service::archives::{ImportTenant, MemberPolicy, NewId, OnProgress};
 use crate::service::stored_archives::{Import, ImportFilter};
@@ -101,6 +102,14 @@ fn import_body(archive: Uuid, command: &ImportTenant) -> Result<serde_json::Valu
         "status": if command.suspended { "suspended" } else { "active" },
         "dry_run": command.dry_run,
     });
+    for (field, value) in [
+        ("name", command.name.as_ref().map(TenantName::as_str)),
+        ("external_id", command.external_id.as_ref().map(ExternalId::as_str)),
+    ] {
+        if let Some(value) = value {
+            body[field] = json!(value);
+        }
+    }
     if !command.leave_out.is_empty() {
         body["leave_out"] = json!(command.leave_out);
     }

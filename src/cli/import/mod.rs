@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::rows::Row;
 use self::state::State;
-use super::archive::ImportFlags;
+use super::archive_import::ImportFlags;
 use super::control::{Control, Target, Uses, on_control};
 use super::ensure::{in_parentheses, in_words, plan};
 use super::{Exit, Failure, Output, output, stop};

@@ -27,7 +27,7 @@ use crate::domain::names::TenantId;
 use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::responses::{ExportTenant, ManageArchives};
-use crate::service::stored_archives::{self, Begun, Filter, KINDS, Record, STATES};
+use crate::service::stored_archives::{self, Begun, Export, Filter, KINDS, Record, STATES};
 use crate::service::tenants::TenantRef;
 
 pub(super) use upload::UPLOADS;
@@ -129,16 +129,20 @@ pub(super) struct ArchiveList {
     next_cursor: Option<String>,
 }
 
-/// The body that starts an export; it has no fields yet, and may be absent.
+/// The body that starts an export, which may be absent.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewExport {}
+pub(super) struct NewExport {
+    /// Whether the archive has the addresses, names and roles of the members; true by default.
+    members: Option<bool>,
+}
 
 /// Starts an export of a tenant to the store, in the background.
 #[utoipa::path(tag = "control", operation_id = "startExport", security(("bearer" = [])), request_body = Option<NewExport>,
     params(
         ("tenant" = String, Path, description = "The slug or the id of the tenant"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key returns the same archive", pattern = "^[!-~]([ -~]{0,253}[!-~])?$"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and body return the same archive", pattern = "^[!-~]([ -~]{0,253}[!-~])?$"),
     ),
     responses(
         (status = 202, description = "The archive, which is being written; `Location` leads to it", body = ArchiveAnswer),
@@ -151,11 +155,14 @@ pub(super) struct NewExport {}
 async fn export(call: Call) -> Answer {
     call.ctx.reach(Permission::ExportTenant)?;
     call.query()?.finish(Some(()))?;
-    call.optional_body()?.finish(Some(()))?;
-    let which = TenantRef::IdOrSlug(call.path("tenant")?);
+    let mut body = call.optional_body()?;
+    let members = !body.has("members") || body.flag("members");
+    body.finish(Some(()))?;
+    let what = Export { tenant: TenantRef::IdOrSlug(call.path("tenant")?), members };
     let key = call.idempotency_key()?;
     let stored = &call.services().stored_archives;
-    let begun = Box::pin(stored.start_export(&call.ctx, &which, key.as_deref())).await?;
+    let begun = stored.start_export(&call.ctx, &what, key.as_deref(), &|_| Ok(()));
+    let begun = Box::pin(begun).await?;
     Ok(answer_with(StatusCode::ACCEPTED, begun))
 }
 

@@ -19,7 +19,7 @@ use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::json::Value;
-use crate::domain::names::Slug;
+use crate::domain::names::{ExternalId, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::body::Fields;
@@ -110,6 +110,20 @@ pub(super) struct NewImportBody {
     /// The slug of the new tenant.
     #[schema(min_length = 1, max_length = 63)]
     slug: String,
+    /// The display name of the new tenant; without it, that of the archive's tenant.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    name: Option<String>,
+    /// The id of the new tenant in your own system; without it, that of the archive's tenant if `id` is `same`.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
+    external_id: Option<String>,
     /// `new` (the default), or `same`: the id and the external id of the archive's tenant.
     #[schema(pattern = "^(new|same)$")]
     id: Option<String>,
@@ -224,6 +238,8 @@ fn command(mut body: Fields) -> Result<(Uuid, ImportTenant)> {
     let archive =
         body.required("archive", |text| text.parse::<Uuid>().map_err(|_no_id| Rule::UuidFormat));
     let slug = body.required("slug", Slug::parse);
+    let name = body.optional("name", TenantName::parse);
+    let external_id = body.optional("external_id", ExternalId::parse);
     let id = body.optional("id", word(IDS));
     let members = body.optional("members", word(MEMBERS));
     let status = body.optional("status", word(STATUSES));
@@ -244,6 +260,8 @@ fn command(mut body: Fields) -> Result<(Uuid, ImportTenant)> {
     };
     let command = |slug| ImportTenant {
         slug,
+        name,
+        external_id,
         id: if id.as_deref() == Some("same") { NewId::Same } else { NewId::New },
         members,
         suspended: status.as_deref() == Some("suspended"),

@@ -13,9 +13,10 @@ use crate::auth::CallContext;
 use crate::domain::AuditAction;
 use crate::domain::archive::{ArchiveProblem, Header, Manifest, MemberEntry, MemberKind};
 use crate::domain::error::{Conflict, Error, Result};
-use crate::domain::names::{Email, SchemaName, Slug, TenantId};
+use crate::domain::names::{Email, ExternalId, SchemaName, Slug, TenantId, TenantName};
 use crate::migrations::{Applied, HistoryError, MigrationSet};
 use crate::pg::catalog::Object;
+use crate::pg::control::tenants;
 use crate::pg::portability::copy_in::{self, Loading};
 use crate::pg::portability::{check, control};
 use crate::pg::schema;
@@ -33,6 +34,10 @@ const IMPORT: &str = "import a tenant";
 pub struct ImportTenant {
     /// The slug of the new tenant.
     pub slug: Slug,
+    /// Its name; `None` for that of the archive.
+    pub name: Option<TenantName>,
+    /// Its id in its creator's own system; `None` for that of the archive with [`NewId::Same`], and for none otherwise.
+    pub external_id: Option<ExternalId>,
     /// Which id it gets.
     pub id: NewId,
     /// What becomes of the members.
@@ -104,6 +109,17 @@ struct Described {
     members: Vec<(Email, MemberEntry)>,
 }
 
+impl Described {
+    /// Returns the id that the tenant gets in its creator's own system.
+    fn external_id<'a>(&'a self, command: &'a ImportTenant) -> Option<&'a ExternalId> {
+        let of_archive = || match command.id {
+            NewId::Same => self.values.external_id.as_ref(),
+            NewId::New => None,
+        };
+        command.external_id.as_ref().or_else(of_archive)
+    }
+}
+
 impl Archives {
     pub(super) async fn read_archive(
         &self,
@@ -133,7 +149,7 @@ impl Archives {
             NewId::Same => TenantId::new(described.header.tenant.id),
         };
         let tx = self.db.public().await.during(IMPORT)?;
-        self.require_importable(&tx, command, id, &described.header).await?;
+        self.require_importable(&tx, command, id, &described).await?;
         let schema = SchemaName::of(id);
         let expected = self.build(&tx, &schema, &set, migrated, ctx.now).await?;
         let rules = self.db.rules();
@@ -195,11 +211,16 @@ impl Archives {
         tx: &PublicTx,
         command: &ImportTenant,
         id: TenantId,
-        header: &Header,
+        described: &Described,
     ) -> Result<()> {
-        let taken = crate::pg::control::tenants::find_by_slug(tx, &command.slug).await?;
-        if taken.is_some() {
+        let header = &described.header;
+        if tenants::find_by_slug(tx, &command.slug).await?.is_some() {
             return Err(Error::Conflict(Conflict::SlugTaken));
+        }
+        if let Some(external_id) = described.external_id(command)
+            && tenants::find_by_external_id(tx, external_id).await?.is_some()
+        {
+            return Err(Error::Conflict(Conflict::ExternalIdTaken));
         }
         if control::is_id_taken(tx, id).await? {
             return Err(ArchiveProblem::IdTaken.into());
@@ -304,13 +325,11 @@ impl Archives {
         mut imported: Imported,
     ) -> Result<Imported> {
         let values = &described.values;
-        let external_id = match command.id {
-            NewId::Same => values.external_id.as_ref(),
-            NewId::New => None,
-        };
+        let external_id = described.external_id(command);
+        let name = command.name.as_ref().unwrap_or(&values.name);
         let actor = ctx.principal.label();
         let details = json!({
-            "name": values.name,
+            "name": name,
             "from": described.header.tenant.slug,
             "rows": imported.rows,
             "manifest_sha256": imported.manifest_sha256,
@@ -319,7 +338,7 @@ impl Archives {
         let row = Row {
             id: imported.id,
             slug: &command.slug,
-            name: &values.name,
+            name,
             org: values.org.as_deref(),
             contact: values.contact.as_ref(),
             external_id,

@@ -77,6 +77,8 @@ impl Archives {
         drop(tx); // it only read
         let import = ImportTenant {
             slug: beside.ok_or(Error::Conflict(Conflict::SlugTaken))?,
+            name: None,
+            external_id: None,
             id: NewId::New,
             members: MemberPolicy::None,
             suspended: true,

@@ -59,6 +59,8 @@ pub struct Archives {
     slugs: SlugRules,
     vacancies: Vacancies,
     level: i32,
+    /// Whether an export has the members.
+    has_members: bool,
     /// The import that ends when a tenant is made.
     import: Option<Uuid>,
 }
@@ -98,6 +100,7 @@ impl Archives {
             slugs,
             vacancies,
             level: writer::LEVEL,
+            has_members: true,
             import: None,
         }
     }
@@ -112,6 +115,13 @@ impl Archives {
     #[must_use]
     pub const fn at_level(mut self, level: i32) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Exports the members, or leaves them out.
+    #[must_use]
+    pub const fn with_members(mut self, has_members: bool) -> Self {
+        self.has_members = has_members;
         self
     }
 

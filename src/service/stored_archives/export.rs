@@ -22,26 +22,38 @@ use crate::service::tenants::{TenantRef, locate_id};
 
 const START: &str = "start an export";
 
+/// What is exported.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The tenant.
+    pub tenant: TenantRef,
+    /// Whether the archive has its members.
+    pub members: bool,
+}
+
 impl StoredArchives {
-    /// Starts an export of a tenant in the background; [`read`](Self::read) tells what becomes of it.
+    /// Starts an export of a tenant in the background; [`read`](Self::read) tells what becomes of it. `admit` is asked before
+    /// one starts whether the tenant may have another one.
     ///
     /// # Errors
     /// [`Noun::Tenant`](crate::domain::error::Noun::Tenant) not found, also where the caller may not export it;
-    /// [`ArchiveProblem::ExportRunning`], [`ArchiveProblem::NoRoom`], [`ArchiveProblem::StoreUnavailable`]; those of an
-    /// idempotency key.
+    /// [`ArchiveProblem::ExportRunning`], [`ArchiveProblem::NoRoom`], [`ArchiveProblem::StoreUnavailable`]; those of `admit`
+    /// and of an idempotency key.
     pub async fn start_export(
         &self,
         ctx: &CallContext,
-        which: &TenantRef,
+        what: &Export,
         key: Option<&str>,
+        admit: &(dyn Fn(TenantId) -> Result<()> + Sync),
     ) -> Result<Begun> {
         let reach = ctx.reach(Permission::ExportTenant)?;
-        let (begun, tenant) = self.begin(ctx, &reach, which, key).await?;
+        let (begun, tenant) = self.begin(ctx, &reach, what, key, admit).await?;
+        let has_members = what.members;
         if !begun.is_replayed {
             let (keeper, ctx, id) = (Arc::clone(&self.keeper), ctx.clone(), begun.record.id);
             self.keeper.spawn(async move {
                 let told = &|_| ();
-                let written = Box::pin(keeper.export(&ctx, id, tenant, told)).await;
+                let written = Box::pin(keeper.export(&ctx, id, (tenant, has_members), told)).await;
                 if let Err(error) = written {
                     tracing::warn!(archive.id = %id, tenant.id = %tenant, error = %error.chain(), "an export failed");
                 }
@@ -58,12 +70,12 @@ impl StoredArchives {
     pub async fn export(
         &self,
         ctx: &CallContext,
-        which: &TenantRef,
+        what: &Export,
         on_progress: OnProgress<'_>,
     ) -> Result<Record> {
         let reach = ctx.reach(Permission::ExportTenant)?;
-        let (begun, tenant) = self.begin(ctx, &reach, which, None).await?;
-        let id = begun.record.id;
+        let (begun, tenant) = self.begin(ctx, &reach, what, None, &|_| Ok(())).await?;
+        let (id, tenant) = (begun.record.id, (tenant, what.members));
         Box::pin(self.keeper.export(ctx, id, tenant, on_progress)).await?;
         let tx = self.db.public().await.during(START)?;
         lookup(&tx, id, &Reach::Everything).await
@@ -73,12 +85,13 @@ impl StoredArchives {
         &self,
         ctx: &CallContext,
         reach: &Reach,
-        which: &TenantRef,
+        what: &Export,
         key: Option<&str>,
+        admit: &(dyn Fn(TenantId) -> Result<()> + Sync),
     ) -> Result<(Begun, TenantId)> {
         let tx = self.db.public().await.during(START)?;
-        let tenant = locate_id(&tx, reach, which).await?;
-        let what = json!({ "export": tenant });
+        let tenant = locate_id(&tx, reach, &what.tenant).await?;
+        let what = json!({ "export": tenant, "members": what.members });
         let limits = &self.db.rules().limits;
         if let Some(id) = keyed::claim(&tx, ctx, key, &what, limits).await? {
             let record = lookup(&tx, id, reach).await?;
@@ -98,6 +111,7 @@ impl StoredArchives {
         if !archives::insert(&tx, &new).await? {
             return Err(ArchiveProblem::ExportRunning.into());
         }
+        admit(tenant)?;
         let record = lookup(&tx, id, &Reach::Everything).await?;
         keyed::complete(&tx, ctx, key, id).await?;
         tx.commit().await.during(START)?;
@@ -111,7 +125,7 @@ impl Keeper {
         &self,
         ctx: &CallContext,
         id: Uuid,
-        tenant: TenantId,
+        tenant: (TenantId, bool),
         told: OnProgress<'_>,
     ) -> Result<()> {
         let work = Work::Archive(id);
@@ -136,7 +150,7 @@ impl Keeper {
         &self,
         ctx: &CallContext,
         id: Uuid,
-        tenant: TenantId,
+        (tenant, has_members): (TenantId, bool),
         on_progress: OnProgress<'_>,
     ) -> Result<()> {
         const WRITE: &str = "write an archive to the store";
@@ -148,7 +162,8 @@ impl Keeper {
         let draft = self.store.create(id, allowed.bytes).await;
         let mut draft = draft.map_err(|error| explain(&error, WRITE))?;
         let which = TenantRef::Id(tenant);
-        let exported = self.archives.export(ctx, &which, &mut draft, on_progress).await;
+        let archives = self.archives.clone().with_members(has_members);
+        let exported = archives.export(ctx, &which, &mut draft, on_progress).await;
         let exported = exported.map_err(|error| allowed.of(&draft, error))?;
         let complete = draft.finish().await.map_err(|error| explain(&error, WRITE))?;
         let done = Progress {

@@ -136,6 +136,8 @@ impl StoredArchives {
         let what = json!({
             "import": archive,
             "slug": command.slug,
+            "name": command.name,
+            "external_id": command.external_id,
             "same_id": command.id == NewId::Same,
             "members": format!("{:?}", command.members),
             "suspended": command.suspended,

@@ -34,6 +34,7 @@ use crate::service::audit::note;
 use crate::service::tenants::{TenantRef, active_part, locate_id};
 use crate::store;
 
+pub use self::export::Export;
 pub use self::imports::{BegunImport, IMPORT_STATES, Import, ImportFilter};
 pub use self::keeper::{Keeper, Limits};
 pub use crate::pg::control::archives::{Check, Content, Filter, Record};

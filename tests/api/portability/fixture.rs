@@ -105,6 +105,8 @@ pub async fn export(app: &TestApp, tenant: &str) -> Vec<u8> {
 pub fn command(text: &str) -> ImportTenant {
     ImportTenant {
         slug: slug(text),
+        name: None,
+        external_id: None,
         id: NewId::New,
         members: MemberPolicy::Match,
         suspended: false,

@@ -136,3 +136,41 @@ async fn an_import_that_is_cancelled_or_whose_server_stops_leaves_nothing() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn an_archive_without_members_becomes_a_tenant_with_another_name_and_external_id() {
+    let files = files();
+    let app = with_store(&files, &[]).spawn().await;
+    app.set_up("acme").await;
+    let (root, sql) = (app.root(), app.sql().await);
+    let path = "/control/v1/tenants/acme/archives";
+    let begun = root.post(path, &json!({ "members": false })).await;
+    let archive = ended(&root, begun.header("location").expect("it began")).await;
+    assert_eq!(archive["state"], "ready", "{archive}");
+    assert_eq!(archive["warnings"], json!(["the members of the tenant are not in the archive"]));
+    for wrong in [json!({ "members": "no" }), json!({ "recipients": [] })] {
+        assert_problem(&root.post(path, &wrong).await, 400, "invalid");
+    }
+    let body = |slug: &str, external_id: &str| json!({ "archive": archive["id"], "slug": slug, "name": "Copy", "external_id": external_id });
+    let begun = root.post(IMPORTS, &body("copy", "crm-7")).await;
+    let made = ended(&root, begun.header("location").expect("it began")).await;
+    assert_eq!(
+        (&made["state"], &made["report"]["members"], &made["report"]["skipped"]),
+        (&json!("done"), &json!(0), &json!([])),
+        "{made}"
+    );
+    let tenant = root.get("/control/v1/tenants/copy").await.body;
+    assert_eq!((&tenant["name"], &tenant["external_id"]), (&json!("Copy"), &json!("crm-7")));
+    let before = state(&sql).await;
+    let begun = root.post(IMPORTS, &body("other", "crm-7")).await;
+    let taken = ended(&root, begun.header("location").expect("it began")).await;
+    assert_eq!(taken["error"]["code"], "external_id_taken", "{taken}");
+    for wrong in [json!({ "name": " " }), json!({ "external_id": "" }), json!({ "name": 1 })] {
+        let mut body = body("other", "crm-8");
+        body.as_object_mut()
+            .expect("an object")
+            .extend(wrong.as_object().cloned().unwrap_or_default());
+        assert_problem(&root.post(IMPORTS, &body).await, 400, "invalid");
+    }
+    assert_eq!(state(&sql).await, before);
+}
