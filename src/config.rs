@@ -293,6 +293,7 @@ impl Settings {
             token_address: r.limit("limits.token_address"),
             requests_token: r.limit("limits.requests_token"),
             requests_tenant: r.limit("limits.requests_tenant"),
+            exports_tenant: r.limit("limits.exports_tenant"),
         };
         let fairness = Fairness {
             reserve: r.number("fairness.reserve", 0, 100),

@@ -195,6 +195,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("limits.requests_token", "30000/3000", "requests of one token or user"),
     ("limits.requests_tenant", "60000/6000", "requests of one tenant's tokens and users together"),
     (
+        "limits.exports_tenant",
+        "1/6",
+        "exports of one tenant to the store that its own tokens and users start; those of the platform are not counted",
+    ),
+    (
         "events.seal_interval",
         "1s",
         "interval between two searches for audit events that other servers and commands left unsealed; those that a server \

@@ -419,6 +419,7 @@ fn every_limit_is_on_by_default_and_zero_turns_it_off() {
         ("limits.token_address", limits.token_address),
         ("limits.requests_token", limits.requests_token),
         ("limits.requests_tenant", limits.requests_tenant),
+        ("limits.exports_tenant", limits.exports_tenant),
     ];
     for (key, limit) in all {
         assert!(limit.0.is_some(), "{key}");

@@ -149,11 +149,12 @@ pub(super) struct NewExport {
         InvalidBody, Forbidden<ExportTenant>, NoSuchTenant,
         (status = 409, description = "An export of the tenant is running (`export_running`), or a request with the same Idempotency-Key is", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 422, description = "The Idempotency-Key was used with another request", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 429, description = "Too many requests, or the tenant has started too many exports (`limits.exports_tenant`); Retry-After says when to try again", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 507, description = "There is no room: the disk is full, or `archives.total_bytes` is reached", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
 #[post("/control/v1/tenants/{tenant}/archives")]
 async fn export(call: Call) -> Answer {
-    call.ctx.reach(Permission::ExportTenant)?;
+    let reach = call.ctx.reach(Permission::ExportTenant)?;
     call.query()?.finish(Some(()))?;
     let mut body = call.optional_body()?;
     let members = !body.has("members") || body.flag("members");
@@ -161,7 +162,9 @@ async fn export(call: Call) -> Answer {
     let what = Export { tenant: TenantRef::IdOrSlug(call.path("tenant")?), members };
     let key = call.idempotency_key()?;
     let stored = &call.services().stored_archives;
-    let begun = stored.start_export(&call.ctx, &what, key.as_deref(), &|_| Ok(()));
+    let limits = &call.site().limits;
+    let admit = |tenant| limits.export(&reach, tenant);
+    let begun = stored.start_export(&call.ctx, &what, key.as_deref(), &admit);
     let begun = Box::pin(begun).await?;
     Ok(answer_with(StatusCode::ACCEPTED, begun))
 }

@@ -24,7 +24,7 @@
 //! # Requests
 //!
 //! Recognised callers are counted by caller and, inside a tenant, by tenant: all its tokens and users together. The root
-//! and other tokens of the platform belong to no tenant. Requests that need no credential (health, metrics, preflights)
+//! and other tokens of the platform belong to no tenant. Exports to the store, which take room there, are counted by tenant. Requests that need no credential (health, metrics, preflights)
 //! are not counted.
 //!
 //! # Limits of the limits
@@ -55,6 +55,7 @@ use self::standing::Standing;
 use self::table::{Key, Keys, Table};
 use self::time::Steady;
 use crate::auth::Principal;
+use crate::auth::context::Reach;
 use crate::domain::Clock;
 use crate::domain::address::counted_as;
 use crate::domain::error::{Error, Result};
@@ -90,6 +91,8 @@ pub struct Settings {
     pub requests_token: Limit,
     /// Requests inside one tenant.
     pub requests_tenant: Limit,
+    /// Exports to the store that callers of one tenant start.
+    pub exports_tenant: Limit,
 }
 
 /// A limit in force, with its name for the log and the metrics.
@@ -130,6 +133,7 @@ pub struct Limits {
     token_address: Gate,
     requests_token: Gate,
     requests_tenant: Gate,
+    exports_tenant: Gate,
     /// Pairs of account and address that have logged in.
     known_addresses: Table,
     /// Credentials that were valid.
@@ -157,6 +161,7 @@ impl Limits {
             token_address: gate("token_address", settings.token_address),
             requests_token: gate("requests_token", settings.requests_token),
             requests_tenant: gate("requests_tenant", settings.requests_tenant),
+            exports_tenant: gate("exports_tenant", settings.exports_tenant),
             known_addresses: Table::default(),
             known_credentials: Table::default(),
             in_flight: InFlight::default(),
@@ -177,6 +182,7 @@ impl Limits {
             (&self.token_address, settings.token_address),
             (&self.requests_token, settings.requests_token),
             (&self.requests_tenant, settings.requests_tenant),
+            (&self.exports_tenant, settings.exports_tenant),
         ] {
             gate.replace(limit, &self.time);
         }
@@ -276,6 +282,22 @@ impl Limits {
     fn inside(&self, tenant: TenantId, standings: &Standings) -> Result<()> {
         let (key, client) = (self.keys.of(tenant), Client::Tenant(tenant));
         self.take(&self.requests_tenant, key, client, standings)
+    }
+
+    /// Counts an export to the store, of a caller who may export some tenants alone. Every other one is not limited.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn export(&self, reach: &Reach, tenant: TenantId) -> Result<()> {
+        let Some(bucket) = self.exports_tenant.bucket() else { return Ok(()) };
+        match reach {
+            Reach::Everything => Ok(()),
+            Reach::Tenants(_) => {
+                let (key, client) = (self.keys.of(tenant), Client::Tenant(tenant));
+                let taken = bucket.take(key);
+                taken.map_err(|wait| self.refuse(&self.exports_tenant, key, client, wait))
+            }
+        }
     }
 
     fn take(&self, gate: &Gate, key: Key, client: Client<'_>, standings: &Standings) -> Result<()> {

@@ -26,6 +26,7 @@ fn limits() -> (Limits, impl Fn(i64)) {
         token_address: one,
         requests_token: one,
         requests_tenant: one,
+        exports_tenant: one,
     };
     let pass = move |by| {
         seconds.fetch_add(by, Ordering::SeqCst);
@@ -182,6 +183,7 @@ fn limits_of_two() -> Limits {
         token_address: two,
         requests_token: one,
         requests_tenant: one,
+        exports_tenant: one,
     };
     Limits::new(&settings, Clock::from_fn(|| OffsetDateTime::UNIX_EPOCH), Arc::default())
 }

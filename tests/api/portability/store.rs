@@ -315,3 +315,30 @@ async fn an_archive_that_does_not_fit_leaves_nothing_and_an_old_export_is_remove
     assert_eq!(stored(&files), Vec::<String>::new());
     exported(&root).await;
 }
+
+#[tokio::test]
+async fn the_exports_that_a_tenant_starts_itself_are_limited() {
+    let files = files();
+    let limit = [("limits.exports_tenant", "1/2")];
+    let app = with_store(&files, &limit).with_stopped_clock().spawn().await;
+    let acme = app.set_up("acme").await;
+    let (root, admin) = (app.root(), app.log_in(&acme.admin_email).await);
+    exported(&admin).await;
+    let keyed = || {
+        let request = admin.request(Method::POST, EXPORTS).header("idempotency-key", "k");
+        crate::support::callers::send(request)
+    };
+    let second = keyed().await;
+    assert_eq!(second.status, 202, "{second:?}");
+    ended(&admin, &path_of(&second)).await;
+    // The same answer again is no export.
+    assert_eq!(keyed().await.status, 202);
+    let refused = admin.post(EXPORTS, &json!({})).await;
+    assert_problem(&refused, 429, "too_many");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(app.sql().await.query("SELECT FROM archives", &[]).await.unwrap().len(), 2);
+    // The platform is not limited, and time passes.
+    exported(&root).await;
+    app.clock.advance(time::Duration::seconds(60));
+    exported(&admin).await;
+}
