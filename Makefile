@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-otlp test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills \
+.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-otlp test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills rounds \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -136,6 +136,10 @@ faults: cargo postgres-to-test ## kill, stop, cut off and fill servers and datab
 
 kills: cargo postgres-to-test ## kill the migrating process 20 times inside a transaction, and look for tenants migrated twice or in part
 	ROWHOUSE_FLEET_KILLS=20 $(CARGO) test --test api fleet::kills -- --nocapture $(ARGS)
+
+# As long as it takes to meet rare moments; ROWHOUSE_ARCHIVE_ROUNDS=200 for more of them.
+rounds: cargo postgres-to-test ## kill imports, clones and swaps 50 times each, swap and export 50 times under load, migrate during exports
+	ROWHOUSE_ARCHIVE_ROUNDS="$${ROWHOUSE_ARCHIVE_ROUNDS:-50}" $(CARGO) test --test api portability:: -- --nocapture $(ARGS)
 
 image: ## build the container image
 	docker build -t rowhouse .

@@ -7,6 +7,7 @@ mod fixture;
 mod installations;
 mod into;
 mod kills;
+mod migrations;
 mod mutations;
 mod rights;
 mod snapshots;
@@ -17,3 +18,13 @@ mod tampering;
 mod types;
 mod uploads;
 mod versions;
+
+/// Returns how many rounds a test makes that waits for rare moments; `make rounds` sets a higher number.
+fn rounds(usual: u32) -> u32 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the length of a test is not a setting of the server"
+    )]
+    let wanted = std::env::var("ROWHOUSE_ARCHIVE_ROUNDS").ok();
+    wanted.map_or(usual, |text| text.parse().expect("ROWHOUSE_ARCHIVE_ROUNDS is a number"))
+}

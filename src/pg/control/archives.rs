@@ -16,7 +16,7 @@ use crate::domain::error::Result;
 use crate::domain::names::TenantId;
 use crate::domain::page::Window;
 use crate::pg::Row;
-use crate::pg::error::During;
+use crate::pg::error::{During, Failure};
 use crate::pg::scope::PublicTx;
 
 /// How long the row of one is kept that is deleted, failed or cancelled.
@@ -247,6 +247,17 @@ pub async fn list(
         [&GONE_CODE, &GONE, &tenants, tenant, kind, state, &at, &after, &rows_to_read];
     let rows = tx.query(&sql, &params).await.during("list archives")?;
     Ok(rows.iter().map(Record::from).collect())
+}
+
+/// Returns those of the tenants that are being exported to a store.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn exporting(tx: &PublicTx, tenants: &[TenantId]) -> Result<Vec<TenantId>, Failure> {
+    let sql = "SELECT tenant_id FROM archives
+                WHERE tenant_id = ANY ($1) AND kind = 'export' AND state = 'running' AND lease_until > now()";
+    let rows = tx.query(sql, &[&ids(Some(tenants))]).await?;
+    Ok(rows.iter().map(|row| row.get("tenant_id")).collect())
 }
 
 /// Returns the bytes of all archives that are stored.

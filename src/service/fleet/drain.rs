@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use crate::domain::operation::OperationKind;
+use crate::pg::control::archives;
 use crate::pg::control::operation_tenants::{self, Claimed};
 use crate::service::fleet::retry::{TRIES, retry};
 use crate::service::fleet::stop::{StopReason, stop};
@@ -16,6 +17,9 @@ use crate::service::fleet::workers::Workers;
 
 /// How long a migrated tenant may stay unrecorded while there are only a few of them.
 const RECORD_EVERY: Duration = Duration::from_millis(100);
+
+/// How often to look whether the exports have ended that tenants wait for.
+const LOOK_FOR_EXPORTS_EVERY: Duration = Duration::from_millis(500);
 
 /// Tenants to claim at a time, whatever the number of workers: a claim is a transaction too, and waits for the disk.
 const CLAIMED_AT_LEAST: usize = 64;
@@ -33,8 +37,7 @@ pub(super) async fn drain(workers: &Arc<Workers>, canary_only: bool) -> Vec<Uuid
     let mut tasks = JoinSet::new();
     let mut claiming = None;
     let mut recording: Option<JoinHandle<()>> = None;
-    let mut ticks = tokio::time::interval(RECORD_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut ticks, mut exports) = (every(RECORD_EVERY), every(LOOK_FOR_EXPORTS_EVERY));
     let mut all_claimed = false;
     let mut not_begun = Vec::new();
     loop {
@@ -47,9 +50,11 @@ pub(super) async fn drain(workers: &Arc<Workers>, canary_only: bool) -> Vec<Uuid
             let workers = Arc::clone(workers);
             recording = Some(tokio::spawn(async move { workers.recorder.record().await }));
         }
-        if claiming.is_none() && waiting == 0 && tasks.is_empty() {
+        let is_drained = claiming.is_none() && waiting == 0 && tasks.is_empty();
+        if is_drained && workers.queue.aside().is_empty() {
             break;
         }
+        let mut is_time = false;
         tokio::select! {
             biased;
             _ = stopped.wait_for(Option::is_some) => break,
@@ -68,6 +73,10 @@ pub(super) async fn drain(workers: &Arc<Workers>, canary_only: bool) -> Vec<Uuid
             }
             () = workers.queue.is_short.notified() => {}
             _ = ticks.tick() => workers.recorder.call_due(),
+            _ = exports.tick(), if waiting == 0 && claiming.is_none() => is_time = true,
+        }
+        if is_time {
+            take_back(workers).await;
         }
     }
     workers.queue.extend(join_claim(&mut claiming).await);
@@ -78,12 +87,23 @@ pub(super) async fn drain(workers: &Arc<Workers>, canary_only: bool) -> Vec<Uuid
     while let Some(ended) = tasks.join_next().await {
         note_end(workers, ended, &mut not_begun);
     }
+    record_all(workers, &mut ticks).await;
+    not_begun
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Records every migrated tenant.
+async fn record_all(workers: &Workers, ticks: &mut Interval) {
     Box::pin(workers.recorder.record()).await;
     while workers.recorder.is_behind() {
         ticks.tick().await;
         Box::pin(workers.recorder.record()).await;
     }
-    not_begun
 }
 
 /// Claims some tenants; none if no more are left, or if the ledger cannot be written.
@@ -110,6 +130,25 @@ async fn claim(workers: &Workers, batch: usize, canary_only: bool) -> Vec<Claime
         }
     }
     claimed
+}
+
+/// Puts the tenants that waited for the end of an export at the end of the queue. Those whose exports cannot be looked for
+/// wait for the next time.
+async fn take_back(workers: &Workers) {
+    let aside = workers.queue.aside();
+    if aside.is_empty() {
+        return;
+    }
+    let exporting = async {
+        let tx = workers.engine.db.public().await?;
+        archives::exporting(&tx, &aside).await
+    };
+    match exporting.await {
+        Ok(exporting) => workers.queue.take_back(&exporting),
+        Err(failure) => {
+            tracing::warn!(error = %failure, "could not look for the exports that tenants wait for");
+        }
+    }
 }
 
 /// Waits for a claim. One that failed has stopped the run.

@@ -3,7 +3,7 @@
 //!
 //! A worker that has finished one tenant takes the next one itself: waking it through the loop would cost a
 //! noticeable part of what a tenant takes. If a lock or a connection cannot be had, the tenant is tried again after a
-//! pause, during which the worker gives its permit to another.
+//! pause, during which the worker gives its permit to another; while it is being exported, it comes after all others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::domain::names::{SchemaName, Slug, TenantId};
 use crate::domain::operation::OperationKind;
 use crate::migrations::AppliedPrefix;
+use crate::pg::control::archives;
 use crate::pg::control::operation_tenants::{Claimed, End, Migrated};
 use crate::pg::schema::error::ApplyError;
 use crate::pg::scope::{Entry, Flush};
@@ -189,13 +190,19 @@ impl Workers {
                 }
                 Err(error) => error,
             };
-            if tries < TRIES && blamed.is_none() && is_worth_retrying(&error) {
+            let is_worth = blamed.is_none() && is_worth_retrying(&error);
+            if is_worth && self.is_exported(tenant).await {
+                self.tell_retry(
+                    &claimed,
+                    "it is being exported; it comes after the others".to_owned(),
+                );
+                claimed.attempts += 1;
+                self.queue.put_aside(claimed);
+                return None;
+            }
+            if tries < TRIES && is_worth {
                 drop(permit.take());
-                self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
-                (self.events)(&Event::Retrying {
-                    slug: claimed.slug.clone(),
-                    reason: error.to_string(),
-                });
+                self.tell_retry(&claimed, error.to_string());
                 self.pause(pause_after(tries)).await;
                 tries += 1;
                 claimed.attempts += 1;
@@ -209,6 +216,20 @@ impl Workers {
             }
             return None;
         }
+    }
+
+    /// Whether an export of the tenant is running, which holds the locks of its tables.
+    async fn is_exported(&self, tenant: TenantId) -> bool {
+        let exporting = async {
+            let tx = self.engine.db.public().await?;
+            archives::exporting(&tx, &[tenant]).await
+        };
+        exporting.await.is_ok_and(|exporting| !exporting.is_empty())
+    }
+
+    fn tell_retry(&self, claimed: &Claimed, reason: String) {
+        self.engine.tally.again.fetch_add(1, Ordering::Relaxed);
+        (self.events)(&Event::Retrying { slug: claimed.slug.clone(), reason });
     }
 
     /// Counts a tenant as migrated, and passes it to the recorder. If the answer to an earlier attempt was lost, that

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fixture::{app_of, clone, clone_command, csv, export, manifest, run, schema_of, value};
+use super::rounds;
 
 const FILES: [(&str, &str); 1] = [(
     "V1__create_accounts.sql",
@@ -49,7 +50,7 @@ async fn sums_are_exact_while_money_moves_between_two_tables() {
         }));
     }
     let mut saved = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..rounds(8) {
         let archive = export(&app, "acme").await;
         let (accounts, savings) = (sum(&csv(&archive, "accounts")), sum(&csv(&archive, "savings")));
         assert_eq!(accounts + savings, 1_000_000);
@@ -93,7 +94,7 @@ async fn a_table_that_is_rewritten_meanwhile_is_never_exported_empty() {
             rewrites
         }
     });
-    for _ in 0..15 {
+    for _ in 0..rounds(15) {
         let manifest = manifest(&export(&app, "acme").await);
         for table in manifest["tables"].as_array().unwrap() {
             assert_eq!(table["rows"], 1000, "{table}");
