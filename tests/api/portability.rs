@@ -10,6 +10,7 @@ mod kills;
 mod migrations;
 mod mutations;
 mod rights;
+mod servers;
 mod snapshots;
 mod store;
 mod stored_imports;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::fixture::{csv, digests, manifest, members, program_on, run, schema_of, unpack, value};
 use crate::support::TestDatabase;
 
-const FILES: [(&str, &str); 2] = [
+pub const FILES: [(&str, &str); 2] = [
     (
         "V1__create_everything.sql",
         r#"CREATE TYPE mood AS ENUM ('good', 'so so', 'bad "quoted"');
@@ -55,7 +55,7 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 /// Rows with values that are written in more than one way, or that look like something else.
-const ROWS: &str = r#"
+pub const ROWS: &str = r#"
     INSERT INTO everything (i, b, s, n, n2, r, d, m, t, v, c, one, na, by, ts, tz, da, ti, tiz, iv, u, j, jb, x, ip, ne, ma, ma8,
         bi, vb, po, ln, ls, bx, pa, pg, ci, tv, tq, jp, ir, nr, tr, dr, mr, a, ta, mo, moa, dom, pl, pla, fr, "odd ""name")
     VALUES
