@@ -15,6 +15,7 @@
 //! `mount`, a line in `tests/api/unauthorized.rs`.
 //! Its answers must match its documentation: the tests validate each answer against [`document`].
 
+mod archive_content;
 mod audit_export;
 mod body;
 mod body_timeout;

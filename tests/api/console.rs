@@ -1,5 +1,6 @@
 //! The console without a browser: roles, rights, headers, forms, sessions.
 
+mod archives;
 mod browser;
 mod first;
 mod fleet;

@@ -13,6 +13,8 @@ pub(super) enum Area {
     Tenants,
     /// API tokens.
     Tokens,
+    /// Archives of tenants.
+    Archives,
     /// Audit events.
     Audit,
     /// Fleet migrations.
@@ -29,10 +31,11 @@ pub(super) enum Area {
 
 impl Area {
     /// Those with a link, in order.
-    pub(super) const LINKED: [Self; 8] = [
+    pub(super) const LINKED: [Self; 9] = [
         Self::Overview,
         Self::Tenants,
         Self::Tokens,
+        Self::Archives,
         Self::Audit,
         Self::Migrations,
         Self::Vacancies,
@@ -46,6 +49,7 @@ impl Area {
             Self::Overview => ("/console", "Overview"),
             Self::Tenants => ("/console/tenants", "Tenants"),
             Self::Tokens => ("/console/tokens", "Tokens"),
+            Self::Archives => ("/console/archives", "Archives"),
             Self::Audit => ("/console/audit", "Audit"),
             Self::Migrations => ("/console/migrations", "Migrations"),
             Self::Vacancies => ("/console/vacancies", "Vacancies"),

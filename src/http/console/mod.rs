@@ -8,6 +8,7 @@
 //! `tests/api/console/roles.rs`.
 
 mod account;
+mod archives;
 mod assets;
 mod audit;
 mod call;
@@ -101,6 +102,13 @@ routes! {
     get "/console/tenants/{tenant}/schema" => page schema::read;
     post "/console/tenants/{tenant}/rehearse" => page schema::rehearse;
     post "/console/tenants/{tenant}/check" => page schema::check;
+    post "/console/tenants/{tenant}/archives" => page archives::export;
+    get "/console/archives" => page archives::list;
+    get "/console/archives/{id}/content" => page archives::fetch;
+    post "/console/archives/{id}/verify" => page archives::verify;
+    post "/console/archives/{id}/cancel" => page archives::cancel;
+    get "/console/archives/{id}/delete" => page archives::ask_to_delete;
+    post "/console/archives/{id}/delete" => page archives::delete;
     get "/console/audit" => page audit::list;
     get "/console/audit/export" => page audit::export;
     post "/console/audit/verify" => page audit::verify;

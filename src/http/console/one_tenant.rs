@@ -29,6 +29,7 @@ impl Tabs {
             (Some(Permission::ViewUsers), "Members", inside("/members")),
             (None, "Schema", inside("/schema")),
             (Some(Permission::ManageApiKeys), "Tokens", format!("/console/tokens?tenant_id={id}")),
+            (Some(Permission::ExportTenant), "Archives", format!("/console/archives?tenant={id}")),
             (Some(Permission::ViewAudit), "Audit", format!("/console/audit?tenant={id}")),
         ];
         let may = |needed: Option<Permission>| {

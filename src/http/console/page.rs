@@ -61,6 +61,7 @@ impl Call {
             Area::Overview => self.account.is_some(),
             Area::Tenants => self.may(Permission::ViewTenants),
             Area::Tokens => self.may(Permission::ManageApiKeys),
+            Area::Archives => self.may(Permission::ExportTenant),
             Area::Audit => self.may(Permission::ViewAudit),
             Area::Migrations | Area::Vacancies | Area::Health | Area::Server => {
                 self.may_everywhere(Permission::ViewFleet)

@@ -41,6 +41,7 @@ struct TenantPage<'a> {
     choices: Vec<Choice>,
     form: &'a Form,
     may_update: bool,
+    may_export: bool,
     /// Whether another person has changed what the form changes, so that it shows both.
     is_stale: bool,
     settings: String,
@@ -93,13 +94,17 @@ fn content<'a>(
     form: &'a Form,
     is_stale: bool,
 ) -> TenantPage<'a> {
+    let may = |permission| {
+        call.ctx.principal.may_in(permission, record.tenant.id)
+            && record.tenant.status != TenantStatus::Deleting
+    };
     TenantPage {
         record,
         tabs: Tabs::of(call, record, "Tenant"),
         choices: choices(call, record),
         form,
-        may_update: call.ctx.principal.may_in(Permission::UpdateTenant, record.tenant.id)
-            && record.tenant.status != TenantStatus::Deleting,
+        may_update: may(Permission::UpdateTenant),
+        may_export: may(Permission::ExportTenant),
         is_stale,
         settings: pretty(record.settings.as_value()),
         left: None,

@@ -4,7 +4,7 @@
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, ETag, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{self, ETag, EntityTag};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use crate::domain::rule::{FieldProblem, Rule};
 use crate::http::body::{Blank, Body, FieldPolicy, Fields, Policy, Top, WholeBody};
 use crate::http::cursor::parse_cursor;
 use crate::http::extract;
-use crate::http::{Site, idempotency};
+use crate::http::{Site, archive_content, idempotency};
 use crate::service::Services;
 use crate::service::tenants::registry::Expected;
 
@@ -193,11 +193,7 @@ impl Call {
 
     /// Whether the client has what the tag stands for (`If-None-Match`).
     pub(super) fn knows(&self, tag: &EntityTag) -> bool {
-        match IfNoneMatch::parse(&self.request) {
-            Ok(IfNoneMatch::Any) => true,
-            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
-            Err(_unreadable) => false,
-        }
+        archive_content::is_known(&self.request, tag)
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<String>> {

@@ -76,6 +76,13 @@ const LINES: &[(&str, &str, [u16; 8])] = &[
     ("get", "/console/tenants/{tenant}/schema", [303, 403, 403, 200, 200, 200, 200, 200]),
     ("post", "/console/tenants/{tenant}/rehearse", [303, 403, 403, 403, 403, 200, 200, 403]),
     ("post", "/console/tenants/{tenant}/check", [303, 403, 403, 403, 403, 303, 303, 403]),
+    ("get", "/console/archives", [303, 403, 403, 200, 200, 200, 200, 200]),
+    ("get", "/console/archives/{id}/content", [303, 403, 403, 404, 404, 404, 404, 404]),
+    ("post", "/console/archives/{id}/verify", [303, 403, 403, 403, 403, 404, 404, 403]),
+    ("post", "/console/archives/{id}/cancel", [303, 403, 403, 403, 403, 404, 404, 403]),
+    ("get", "/console/archives/{id}/delete", [303, 403, 403, 403, 403, 404, 404, 403]),
+    ("post", "/console/archives/{id}/delete", [303, 403, 403, 403, 403, 404, 404, 403]),
+    ("post", "/console/tenants/{tenant}/archives", [303, 403, 403, 303, 303, 303, 303, 303]),
     ("get", "/console/audit", [303, 403, 403, 200, 200, 200, 200, 200]),
     ("get", "/console/audit/export", [303, 403, 403, 200, 200, 200, 200, 200]),
     ("post", "/console/audit/verify", [303, 403, 403, 403, 200, 200, 200, 403]),
@@ -179,9 +186,10 @@ async fn every_caller_gets_the_expected_status_from_every_page_and_the_same_data
                 "get" => browser.get(&path).await,
                 _ => browser.post(&path, &[]).await,
             };
-            // One check and one migration run at a time.
-            let is_alone =
-                ["/check", "/health", "/migrations"].iter().any(|e| pattern.ends_with(e));
+            // One check, one migration and one export of a tenant run at a time.
+            let is_alone = ["/check", "/health", "/migrations", "/{tenant}/archives"]
+                .iter()
+                .any(|e| pattern.ends_with(e));
             let is_busy = *method == "post" && is_alone && answer.status == 409;
             let what = format!("{method} {pattern} for {who}");
             assert!(answer.status == *status || is_busy, "{what}: {status} and not {answer:?}");

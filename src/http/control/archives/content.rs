@@ -1,19 +1,7 @@
 //! The content of an archive, whole or a range of it.
 
-use std::pin::Pin;
-
-use actix_web::body::SizedStream;
-use actix_web::http::header::{
-    ACCEPT_RANGES, CONTENT_RANGE, ContentDisposition, ContentEncoding, DispositionParam,
-    DispositionType, ETag, EntityTag, Header, IF_RANGE, Range,
-};
-use actix_web::web::{Bytes, BytesMut};
-use actix_web::{HttpRequest, HttpResponse, ResponseError, get};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use futures_util::Stream;
-use futures_util::stream::try_unfold;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use actix_web::http::header::CONTENT_RANGE;
+use actix_web::{HttpResponse, ResponseError, get};
 
 use super::super::call::Call;
 use super::super::responses::{Forbidden, NoSuchArchive, Unexpected};
@@ -21,24 +9,9 @@ use super::super::{Answer, PROBLEM_JSON, Problem, ProblemBody};
 use super::id_of;
 use crate::domain::Permission;
 use crate::domain::archive::ArchiveProblem;
-use crate::domain::names::Slug;
+use crate::domain::error::Error;
+use crate::http::archive_content::{self, TAR};
 use crate::http::responses::ExportTenant;
-use crate::service::stored_archives::{Content, Record};
-
-/// The media type of an archive.
-pub(super) const TAR: &str = "application/x-tar";
-
-/// How much is read at once.
-const CHUNK: usize = 64 << 10;
-
-/// What of the content is sent.
-#[derive(Debug, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// From the first of these bytes to the last.
-    Bytes(u64, u64),
-    OutOfRange,
-}
 
 /// Returns the content of an archive. Ranges are served, so that a download that broke off goes on; a client may take any
 /// time.
@@ -62,47 +35,13 @@ pub(super) async fn fetch(call: Call) -> Answer {
     call.nothing_else()?;
     let stored = &call.services().stored_archives;
     let record = stored.read(&call.ctx, id_of(&call)?).await?;
-    let content = record.stored()?;
-    let tag = EntityTag::new_strong(content.sha256.clone());
-    if call.knows(&tag) {
-        return Ok(HttpResponse::NotModified().insert_header(ETag(tag)).finish());
-    }
-    let size = content.bytes;
-    let (mut answer, first, last) = match part(call.request(), size, &tag) {
-        Part::Whole => (HttpResponse::Ok(), 0, size.saturating_sub(1)),
-        Part::Bytes(first, last) => {
-            let mut answer = HttpResponse::PartialContent();
-            answer.insert_header((CONTENT_RANGE, format!("bytes {first}-{last}/{size}")));
-            (answer, first, last)
-        }
-        Part::OutOfRange => return Ok(out_of_range(size)),
-    };
-    let bytes = stored.fetch(&call.ctx, record.id, first..last + 1).await?;
-    Ok(answer
-        .content_type(TAR)
-        // It is compressed, and its bytes are those of the digest.
-        .insert_header(ContentEncoding::Identity)
-        .insert_header((ACCEPT_RANGES, "bytes"))
-        .insert_header(ETag(tag))
-        .insert_header(("repr-digest", digest(content)))
-        .insert_header(disposition(&record))
-        .body(SizedStream::new(last + 1 - first, chunks(bytes))))
-}
-
-/// Returns what of the content a request asks for (RFC 9110, 14.2): several ranges and other units are passed over.
-fn part(request: &HttpRequest, size: u64, tag: &EntityTag) -> Part {
-    let condition = request.headers().get(IF_RANGE);
-    if condition.is_some_and(|given| given.as_bytes() != tag.to_string().as_bytes()) {
-        return Part::Whole;
-    }
-    match Range::parse(request) {
-        Ok(Range::Bytes(ranges)) => match ranges.as_slice() {
-            [range] => range
-                .to_satisfiable_range(size)
-                .map_or(Part::OutOfRange, |(first, last)| Part::Bytes(first, last)),
-            _ => Part::Whole,
+    let sent = archive_content::respond(call.request(), &call.ctx, stored, &record).await;
+    match sent {
+        Err(Error::Archive(problem)) => match *problem {
+            ArchiveProblem::OutOfRange(size) => Ok(out_of_range(size)),
+            problem => Err(Error::from(problem).into()),
         },
-        Ok(Range::Unregistered(..)) | Err(_) => Part::Whole,
+        sent => Ok(sent?),
     }
 }
 
@@ -113,60 +52,4 @@ fn out_of_range(size: u64) -> HttpResponse {
         answer.headers_mut().insert(CONTENT_RANGE, value);
     }
     answer
-}
-
-/// The digest of the whole archive (RFC 9530).
-fn digest(content: &Content) -> String {
-    let digest = hex::decode(&content.sha256).unwrap_or_default();
-    format!("sha-256=:{}:", STANDARD.encode(digest))
-}
-
-fn disposition(record: &Record) -> ContentDisposition {
-    // The slug of an upload is what its header says.
-    let slug = record.slug.as_deref().and_then(|slug| Slug::parse(slug).ok());
-    let name = slug.map_or_else(|| record.id.to_string(), |slug| slug.to_string());
-    let parameters = vec![DispositionParam::Filename(format!("{name}.rowhouse.tar"))];
-    ContentDisposition { disposition: DispositionType::Attachment, parameters }
-}
-
-fn chunks(
-    content: Pin<Box<dyn AsyncRead + Send>>,
-) -> impl Stream<Item = std::io::Result<Bytes>> + 'static {
-    Box::pin(try_unfold(content, |mut content| async move {
-        let mut bytes = BytesMut::with_capacity(CHUNK);
-        let read = content.read_buf(&mut bytes).await?;
-        Ok((read > 0).then(|| (bytes.freeze(), content)))
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::http::header::RANGE;
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    #[test]
-    fn one_range_of_bytes_is_served_and_all_else_is_the_whole() {
-        let tag = EntityTag::new_strong("abc".to_owned());
-        let of = |range: &str| {
-            let request = TestRequest::default().insert_header((RANGE, range)).to_http_request();
-            part(&request, 10, &tag)
-        };
-        assert_eq!(of("bytes=2-4"), Part::Bytes(2, 4));
-        assert_eq!(of("bytes=8-"), Part::Bytes(8, 9));
-        assert_eq!(of("bytes=-3"), Part::Bytes(7, 9));
-        assert_eq!(of("bytes=0-99"), Part::Bytes(0, 9));
-        assert_eq!(of("bytes=10-"), Part::OutOfRange);
-        for other in ["bytes=0-1,4-5", "rows=1-2", "nonsense"] {
-            assert_eq!(of(other), Part::Whole, "{other}");
-        }
-        for (condition, expected) in [("\"abc\"", Part::Bytes(2, 4)), ("\"other\"", Part::Whole)] {
-            let request = TestRequest::default()
-                .insert_header((RANGE, "bytes=2-4"))
-                .insert_header((IF_RANGE, condition))
-                .to_http_request();
-            assert_eq!(part(&request, 10, &tag), expected, "{condition}");
-        }
-    }
 }

@@ -14,11 +14,11 @@ use futures_util::stream::unfold;
 use super::super::call::Call;
 use super::super::responses::Forbidden;
 use super::super::{Answer, PROBLEM_JSON, Problem, ProblemBody};
-use super::content::TAR;
 use super::{ArchiveAnswer, answer_with};
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Malformed, Result};
+use crate::http::archive_content::TAR;
 use crate::http::responses::ImportTenant;
 use crate::http::{extract, idempotency};
 
