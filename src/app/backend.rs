@@ -276,7 +276,10 @@ impl Backend {
             slugs.clone(),
             vacancies.clone(),
         )
-        .at_level(settings.archives.level);
+        .at_level(settings.archives.level)
+        .keeping(
+            time::Duration::try_from(settings.tenants.grace_period).unwrap_or(time::Duration::MAX),
+        );
         let keeper = Keeper::new(
             Handle::current(),
             db.clone(),

@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 use time::OffsetDateTime;
-use tokio::io::AsyncRead;
 use uuid::Uuid;
 
 use super::archive::{bar, show};
-use super::control::{RecordView, Target, Uses, on_control};
+use super::control::{Target, Uses, on_control, open};
 use super::failure::Arguments;
 use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, files, output};
 use crate::cli::Program;
 use crate::domain::names::{ExternalId, Slug, TenantName};
 use crate::service::archives::{
-    ImportInto, ImportTenant, Imported, ImportedInto, MemberPolicy, NewId,
+    ImportCommand, ImportInto, ImportTenant, Imported, ImportedInto, MemberPolicy, NewId,
 };
 
 /// The most bytes of a key set.
@@ -26,6 +26,7 @@ const KEY_SET_MAX: usize = 1 << 20;
 
 /// How a tenant is made of an archive.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub(super) struct ImportFlags {
     /// The file is an archive of `tenant export`: make one tenant of it, with this slug
     #[arg(long, group = "made", conflicts_with_all = ["resume", "restore"])]
@@ -57,6 +58,9 @@ pub(super) struct ImportFlags {
     /// Archive: trust the keys in this file, as another installation publishes them at /.well-known/jwks.json
     #[arg(long, value_name = "JWKS", requires = "made")]
     trust: Option<PathBuf>,
+    /// Archive through a server: keep what was sent in the server's store, which deletes it otherwise
+    #[arg(long, requires = "made")]
+    keep_upload: bool,
     /// Archive: make the tenant suspended
     #[arg(long, requires = "slug", conflicts_with = "into")]
     suspended: bool,
@@ -81,8 +85,18 @@ struct ImportView {
     manifest_sha256: String,
     /// The tenant that keeps what was there before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<RecordView>,
+    kept: Option<KeptView>,
     dry_run: bool,
+}
+
+/// A tenant that keeps what another one had.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptView {
+    id: Uuid,
+    slug: String,
+    status: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
 }
 
 impl ImportFlags {
@@ -92,67 +106,78 @@ impl ImportFlags {
     }
 }
 
-/// Makes a tenant of an archive in the store.
+/// Makes a tenant of an archive in the store, or puts it in place of what a tenant has.
 pub(super) async fn import_stored(
     target: &Target,
     archive: Uuid,
     flags: ImportFlags,
     form: Output,
 ) -> Result<Exit, Failure> {
-    let ImportCommand::Tenant(command) = read_command(&flags)? else {
-        return Err(Failure::usage("--into takes a file; fetch the archive first"));
-    };
+    let command = read_command(&flags)?;
     let bar = bar(form);
-    let mut report = on_control(target, Uses::NewTenants, async |control| {
-        let on_progress = |progress| show(&bar, progress);
-        control.import_archive(archive, &command, &on_progress).await
+    let report = on_control(target, Uses::NewTenants, async |control| {
+        control.import_archive(archive, &command, &|progress| show(&bar, progress)).await
     })
     .await?;
     bar.finish_and_clear();
-    report["dry_run"] = flags.dry_run.into();
-    let view: ImportView = serde_json::from_value(report)
-        .map_err(|error| Failure::Other(format!("the report cannot be read: {error}")))?;
-    view.print(form)
+    ImportView::of_report(report, flags.dry_run)?.print(form)
 }
 
-/// What an import makes of an archive.
-enum ImportCommand {
-    Tenant(ImportTenant),
-    Into(String, ImportInto),
+/// Sends an archive to a server, makes a tenant of it or puts it in place of what a tenant has, and deletes what was sent.
+pub(super) async fn import_through_server(
+    target: &Target,
+    file: &Path,
+    flags: ImportFlags,
+    form: Output,
+) -> Result<Exit, Failure> {
+    let command = read_command(&flags)?;
+    let bar = bar(form);
+    let (report, upload) = on_control(target, Uses::NewTenants, async |control| {
+        let sending = bar.clone();
+        let on_bytes = move |bytes| sending.set_message(format!("sent {}", HumanBytes(bytes)));
+        let upload = control.upload_archive(file, on_bytes).await?;
+        let upload = upload.ok_or_else(|| Failure::Other("no server was named".to_owned()))?.id;
+        let on_progress = |progress| show(&bar, progress);
+        let imported = control.import_archive(upload, &command, &on_progress).await;
+        if !flags.keep_upload
+            && let Err(failure) = control.delete_archive(upload).await
+        {
+            output::say(&format!("archive {upload} stays in the store of the server: {failure}"));
+        }
+        Ok((imported?, upload))
+    })
+    .await?;
+    bar.finish_and_clear();
+    if flags.keep_upload && !form.json {
+        output::say(&format!("archive {upload} stays in the store of the server"));
+    }
+    ImportView::of_report(report, flags.dry_run)?.print(form)
 }
 
-/// Makes a tenant of an archive, or puts it in place of what a tenant has.
+/// Makes a tenant of an archive, or puts it in place of what a tenant has, on a database.
 pub(super) async fn import(
     settings: &Program,
     file: &Path,
     flags: ImportFlags,
     form: Output,
 ) -> Result<Exit, Failure> {
-    let mut command = read_command(&flags)?;
-    let grace = settings.tenants.grace_period;
+    if flags.keep_upload {
+        return Err(Failure::usage("--keep-upload goes with --server"));
+    }
+    let command = read_command(&flags)?;
     let bar = bar(form);
     let view = output::on_isolated_backend(settings, async |backend| {
         let ctx = backend.operator();
-        if let ImportCommand::Into(_, into) = &mut command {
-            into.keep_until = ctx.now + grace;
-        }
-        let mut input: Box<dyn AsyncRead + Unpin + Send> = if file == Path::new("-") {
-            Box::new(tokio::io::stdin())
-        } else {
-            let opened = tokio::fs::File::open(file).await;
-            Box::new(
-                opened.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?,
-            )
-        };
+        let (mut input, _size) = open(file).await?;
         let (archives, on_progress) = (&backend.services.archives, |progress| show(&bar, progress));
         Ok(match &command {
             ImportCommand::Tenant(import) => {
                 let imported = archives.import(&ctx, import, &mut *input, &on_progress).await?;
                 ImportView::of(imported, flags.dry_run)
             }
-            ImportCommand::Into(tenant, into) => {
+            ImportCommand::Into(into) => {
                 let made = archives.import_into(&ctx, into, &mut *input, &on_progress).await?;
-                ImportView::replaced(made, tenant)
+                ImportView::replaced(made)
             }
         })
     })
@@ -166,9 +191,8 @@ fn read_command(flags: &ImportFlags) -> Result<ImportCommand, Failure> {
     let trust = trust.map(|file| files::read_text("--trust", file, KEY_SET_MAX)).transpose()?;
     let (leave_out, dry_run) = (flags.leave_out.clone(), flags.dry_run);
     if let Some(into) = &flags.into {
-        let (tenant, keep_until) = (tenant_ref(into)?, OffsetDateTime::UNIX_EPOCH);
-        let command = ImportInto { tenant, keep_until, leave_out, trust, dry_run };
-        return Ok(ImportCommand::Into(into.clone(), command));
+        let tenant = tenant_ref(into)?;
+        return Ok(ImportCommand::Into(ImportInto { tenant, leave_out, trust, dry_run }));
     }
     let mut arguments = Arguments::default();
     let slug = flags.slug.as_deref().unwrap_or_default();
@@ -210,17 +234,23 @@ impl ImportView {
         }
     }
 
-    fn replaced(made: ImportedInto, tenant: &str) -> Self {
+    /// Reads the report of an import of a stored archive.
+    fn of_report(mut report: serde_json::Value, dry_run: bool) -> Result<Self, Failure> {
+        report["dry_run"] = dry_run.into();
+        serde_json::from_value(report)
+            .map_err(|error| Failure::Other(format!("the report cannot be read: {error}")))
+    }
+
+    fn replaced(made: ImportedInto) -> Self {
         let view = Self::of(made.imported, made.swapped.is_none());
-        let Some(swapped) = made.swapped else {
-            return Self { slug: tenant.to_owned(), ..view };
-        };
-        Self {
-            id: Some(swapped.tenant.tenant.id.to_string()),
-            slug: swapped.tenant.tenant.slug.to_string(),
-            kept: Some(swapped.with.into()),
-            ..view
-        }
+        let kept = made.swapped.as_ref().map(|swapped| KeptView {
+            id: swapped.with.tenant.id.uuid(),
+            slug: swapped.with.tenant.slug.to_string(),
+            status: swapped.with.tenant.status.as_str().to_owned(),
+            expires_at: swapped.with.expires_at,
+        });
+        let id = made.swapped.map(|swapped| swapped.tenant.tenant.id.to_string());
+        Self { id, slug: made.slug.to_string(), kept, ..view }
     }
 
     fn print(&self, form: Output) -> Result<Exit, Failure> {

@@ -490,8 +490,14 @@ async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> 
             if let Some(id) = id.filter(|_| !file.exists()) {
                 return archive_import::import_stored(target, id, archive, output).await;
             }
-            let settings = target.database("tenant import of a file")?;
-            archive_import::import(settings, &file, archive, output).await
+            match target {
+                Target::Database(settings) => {
+                    archive_import::import(settings, &file, archive, output).await
+                }
+                Target::Server(_) => {
+                    archive_import::import_through_server(target, &file, archive, output).await
+                }
+            }
         }
         TenantVerb::Import(command) => import::run(target, *command).await,
         TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,

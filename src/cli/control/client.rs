@@ -33,8 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take: more than a server gives a request.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long the content of an archive may take.
-const DOWNLOAD_TIMEOUT: Duration = Duration::from_hours(24 * 7);
+/// How long the content of an archive may take, in either direction.
+const TRANSFER_TIMEOUT: Duration = Duration::from_hours(24 * 7);
 
 /// Rows of a page, as many as the API gives.
 const ROWS_AT_ONCE: u16 = 100;
@@ -217,13 +217,24 @@ impl Client {
         }
     }
 
+    /// Sends an archive, and reads the body of the answer.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        archive: reqwest::Body,
+    ) -> Result<T, Failure> {
+        let request = self.control(Method::POST, path, &[]).timeout(TRANSFER_TIMEOUT);
+        let request = request.header(CONTENT_TYPE, "application/x-tar").body(archive);
+        Ok(self.answer(request).await?.body)
+    }
+
     /// Writes the content behind a path to `out`, and returns its SHA-256 in hex. It may take any time, with no long pause.
     pub(super) async fn download(
         &self,
         path: &[&str],
         out: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<String, Failure> {
-        let request = self.control(Method::GET, path, &[]).timeout(DOWNLOAD_TIMEOUT);
+        let request = self.control(Method::GET, path, &[]).timeout(TRANSFER_TIMEOUT);
         let mut response = request.send().await.map_err(|error| self.away(&error))?;
         if !response.status().is_success() {
             let head = Head::of(&response);

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::Control;
 use super::archives::{POLL, ProgressView, WhyView, pages};
-use crate::cli::Failure;
+use crate::cli::{Failure, stop};
 use crate::domain::names::{ExternalId, TenantName};
 use crate::domain::page::Window;
-use crate::service::archives::{ImportTenant, MemberPolicy, NewId, OnProgress};
+use crate::service::archives::{ImportCommand, MemberPolicy, NewId, OnProgress};
 use crate::service::stored_archives::{Import, ImportFilter};
+use crate::service::tenants::TenantRef;
 
 /// An import of a stored archive.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ impl Control {
     pub(in crate::cli) async fn import_archive(
         &self,
         archive: Uuid,
-        command: &ImportTenant,
+        command: &ImportCommand,
         on_progress: OnProgress<'_>,
     ) -> Result<serde_json::Value, Failure> {
         let view = match self {
@@ -48,10 +49,20 @@ impl Control {
             Self::Server(client) => {
                 let mut view: ImportView =
                     client.post(&["imports"], &import_body(archive, command)?).await?;
+                let mut signalled = Box::pin(stop::signalled());
+                let mut is_stopped = false;
                 while view.state == "running" {
-                    tokio::time::sleep(POLL).await;
-                    view = client.get(&["imports", &view.id.to_string()], &[]).await?;
-                    on_progress(view.progress.as_progress());
+                    let id = view.id.to_string();
+                    tokio::select! {
+                        () = tokio::time::sleep(POLL) => {
+                            view = client.get(&["imports", &id], &[]).await?;
+                            on_progress(view.progress.as_progress());
+                        }
+                        () = &mut signalled, if !is_stopped => {
+                            is_stopped = true;
+                            view = client.post(&["imports", &id, "cancel"], &json!({})).await?;
+                        }
+                    }
                 }
                 view
             }
@@ -89,7 +100,21 @@ impl Control {
 }
 
 /// Returns the body of a request that starts an import.
-fn import_body(archive: Uuid, command: &ImportTenant) -> Result<serde_json::Value, Failure> {
+fn import_body(archive: Uuid, command: &ImportCommand) -> Result<serde_json::Value, Failure> {
+    let command = match command {
+        ImportCommand::Tenant(command) => command,
+        ImportCommand::Into(into) => {
+            let tenant = match &into.tenant {
+                TenantRef::Id(id) => id.to_string(),
+                TenantRef::Slug(slug) => slug.to_string(),
+                TenantRef::IdOrSlug(text) => text.clone(),
+                TenantRef::Number(number) => number.to_string(),
+                TenantRef::ExternalId(id) => id.to_string(),
+            };
+            let body = json!({ "archive": archive, "into": tenant, "dry_run": into.dry_run });
+            return completed(body, &into.leave_out, into.trust.as_deref());
+        }
+    };
     let mut body = json!({
         "archive": archive,
         "slug": command.slug,
@@ -110,10 +135,19 @@ fn import_body(archive: Uuid, command: &ImportTenant) -> Result<serde_json::Valu
             body[field] = json!(value);
         }
     }
-    if !command.leave_out.is_empty() {
-        body["leave_out"] = json!(command.leave_out);
+    completed(body, &command.leave_out, command.trust.as_deref())
+}
+
+/// Adds what every import may have.
+fn completed(
+    mut body: serde_json::Value,
+    leave_out: &[String],
+    trust: Option<&str>,
+) -> Result<serde_json::Value, Failure> {
+    if !leave_out.is_empty() {
+        body["leave_out"] = json!(leave_out);
     }
-    if let Some(trust) = &command.trust {
+    if let Some(trust) = trust {
         let set = serde_json::from_str(trust);
         body["trust"] = set.map_err(|error| Failure::usage(format!("--trust: {error}")))?;
     }

@@ -20,6 +20,7 @@ mod refusal;
 mod rehearsals;
 mod tenants;
 mod tokens;
+mod upload;
 
 use super::{Failure, Program, output};
 use crate::app::{Backend, Purpose};
@@ -39,6 +40,7 @@ pub use refusal::Refusal;
 pub(super) use rehearsals::{RehearsalView, TrialView, rehearse_here};
 pub(super) use tenants::{RecordView, Step, TenantFilter};
 pub(super) use tokens::{NewTokenView, TokenView};
+pub(super) use upload::open;
 
 /// The number of rows that one query of a database reads.
 const ROWS_AT_ONCE: u16 = 1000;

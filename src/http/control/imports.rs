@@ -24,8 +24,9 @@ use crate::domain::rule::Rule;
 use crate::http::Mount;
 use crate::http::body::Fields;
 use crate::http::responses::ImportTenant as NeedsImportTenant;
-use crate::service::archives::{ImportTenant, MemberPolicy, NewId};
+use crate::service::archives::{ImportCommand, ImportInto, ImportTenant, MemberPolicy, NewId};
 use crate::service::stored_archives::{IMPORT_STATES, Import, ImportFilter};
+use crate::service::tenants::TenantRef;
 
 /// The words for the id of a tenant that is imported.
 const IDS: &[&str] = &["new", "same"];
@@ -90,6 +91,23 @@ pub(super) struct ReportAnswer {
     warnings: Vec<String>,
     /// The SHA-256 of the manifest, in hex.
     manifest_sha256: String,
+    /// The tenant that keeps what the archive was put in place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<KeptAnswer>,
+}
+
+/// A tenant that keeps what another one had.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = KeptTenant)]
+pub(super) struct KeptAnswer {
+    id: Uuid,
+    slug: String,
+    /// `suspended`.
+    #[schema(pattern = "^(active|suspended|deleting)$")]
+    status: String,
+    /// When it is purged.
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
 }
 
 /// A page of imports.
@@ -107,9 +125,13 @@ pub(super) struct ImportList {
 pub(super) struct NewImportBody {
     /// The id of the stored archive.
     archive: Uuid,
-    /// The slug of the new tenant.
+    /// The slug of the new tenant; required without `into`.
     #[schema(min_length = 1, max_length = 63)]
-    slug: String,
+    slug: Option<String>,
+    /// The id or the slug of a tenant in whose place the archive is put: it is imported beside and checked, and the two are
+    /// swapped. What the tenant had is kept as a suspended tenant for `tenants.grace_period`. Only `leave_out`, `trust` and
+    /// `dry_run` go with it. Needs `UPDATE_TENANT` for the tenant.
+    into: Option<String>,
     /// The display name of the new tenant; without it, that of the archive's tenant.
     #[schema(
         min_length = 1,
@@ -150,7 +172,7 @@ pub(super) struct NewImportBody {
     responses(
         (status = 202, description = "The import, which runs; `Location` leads to it", body = ImportAnswer),
         InvalidBody, Forbidden<NeedsImportTenant>,
-        (status = 404, description = "No such archive", body = ProblemBody, content_type = PROBLEM_JSON),
+        (status = 404, description = "No such archive, or tenant to put it into", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 409, description = "The archive is not ready, or a request with the same Idempotency-Key is still running", body = ProblemBody, content_type = PROBLEM_JSON),
         (status = 422, description = "The Idempotency-Key was used with another request", body = ProblemBody, content_type = PROBLEM_JSON),
     ))]
@@ -159,6 +181,9 @@ async fn start(call: Call) -> Answer {
     call.ctx.require(Permission::ImportTenant)?;
     call.query()?.finish(Some(()))?;
     let (archive, command) = command(call.body()?)?;
+    if matches!(command, ImportCommand::Into(_)) {
+        call.ctx.reach(Permission::UpdateTenant)?;
+    }
     let key = call.idempotency_key()?;
     let stored = &call.services().stored_archives;
     let begun = stored.start_import(&call.ctx, archive, command, key.as_deref()).await?;
@@ -234,9 +259,12 @@ fn id_of(call: &Call) -> Result<Uuid> {
     call.path("id")?.parse().map_err(|_no_id| Error::NotFound(Noun::Import))
 }
 
-fn command(mut body: Fields) -> Result<(Uuid, ImportTenant)> {
+fn command(mut body: Fields) -> Result<(Uuid, ImportCommand)> {
     let archive =
         body.required("archive", |text| text.parse::<Uuid>().map_err(|_no_id| Rule::UuidFormat));
+    if body.has("into") {
+        return into(body, archive);
+    }
     let slug = body.required("slug", Slug::parse);
     let name = body.optional("name", TenantName::parse);
     let external_id = body.optional("external_id", ExternalId::parse);
@@ -244,32 +272,48 @@ fn command(mut body: Fields) -> Result<(Uuid, ImportTenant)> {
     let members = body.optional("members", word(MEMBERS));
     let status = body.optional("status", word(STATUSES));
     let leave_out = names(&mut body, "leave_out");
-    let trust = match body.value("trust") {
-        None => None,
-        Some(set @ Value::Object(_)) => Some(set.to_string()),
-        Some(_) => {
-            body.refuse("trust", Rule::Type("object"));
-            None
-        }
-    };
+    let trust = trust(&mut body);
     let dry_run = body.flag("dry_run");
     let members = match members.as_deref() {
         Some("create") => MemberPolicy::Create,
         Some("none") => MemberPolicy::None,
         _ => MemberPolicy::Match,
     };
-    let command = |slug| ImportTenant {
-        slug,
-        name,
-        external_id,
-        id: if id.as_deref() == Some("same") { NewId::Same } else { NewId::New },
-        members,
-        suspended: status.as_deref() == Some("suspended"),
-        leave_out,
-        trust,
-        dry_run,
+    let command = |slug| {
+        ImportCommand::Tenant(ImportTenant {
+            slug,
+            name,
+            external_id,
+            id: if id.as_deref() == Some("same") { NewId::Same } else { NewId::New },
+            members,
+            suspended: status.as_deref() == Some("suspended"),
+            leave_out,
+            trust,
+            dry_run,
+        })
     };
     body.finish(archive.zip(slug).map(|(archive, slug)| (archive, command(slug))))
+}
+
+/// Reads the rest of a body that names a tenant to put the archive into.
+fn into(mut body: Fields, archive: Option<Uuid>) -> Result<(Uuid, ImportCommand)> {
+    let tenant = body.required("into", |text| Ok(TenantRef::IdOrSlug(text.to_owned())));
+    let leave_out = names(&mut body, "leave_out");
+    let trust = trust(&mut body);
+    let dry_run = body.flag("dry_run");
+    let command = |tenant| ImportCommand::Into(ImportInto { tenant, leave_out, trust, dry_run });
+    body.finish(archive.zip(tenant).map(|(archive, tenant)| (archive, command(tenant))))
+}
+
+fn trust(body: &mut Fields) -> Option<String> {
+    match body.value("trust") {
+        None => None,
+        Some(set @ Value::Object(_)) => Some(set.to_string()),
+        Some(_) => {
+            body.refuse("trust", Rule::Type("object"));
+            None
+        }
+    }
 }
 
 impl From<Import> for ImportAnswer {

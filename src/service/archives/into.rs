@@ -28,8 +28,6 @@ const KEPT_A_DAY: u32 = 100;
 pub struct ImportInto {
     /// The tenant.
     pub tenant: TenantRef,
-    /// When what was in it is destroyed.
-    pub keep_until: OffsetDateTime,
     /// Tables of the archive that are not stored.
     pub leave_out: Vec<String>,
     /// The JSON Web Key Set of another installation whose archives are trusted.
@@ -38,11 +36,22 @@ pub struct ImportInto {
     pub dry_run: bool,
 }
 
+/// What is made of an archive.
+#[derive(Debug, Clone)]
+pub enum ImportCommand {
+    /// A tenant.
+    Tenant(ImportTenant),
+    /// The content of a tenant that there is.
+    Into(ImportInto),
+}
+
 /// A tenant whose content was replaced, or would be.
 #[derive(Debug, Clone)]
 pub struct ImportedInto {
     /// What was imported; its id and slug are those of the tenant that keeps what was there before.
     pub imported: Imported,
+    /// The slug of the tenant.
+    pub slug: Slug,
     /// Both tenants; none of a dry run.
     pub swapped: Option<Swapped>,
 }
@@ -86,10 +95,13 @@ impl Archives {
             trust: command.trust.clone(),
             dry_run: command.dry_run,
         };
-        let end = Some(command.keep_until);
-        let imported = Box::pin(self.read_archive(ctx, &import, end, input, on_progress)).await?;
+        let end = ctx.now.checked_add(self.grace_period);
+        // The swap ends a recorded import, and not what is made beside.
+        let beside = Self { import: None, ..self.clone() };
+        let imported = Box::pin(beside.read_archive(ctx, &import, end, input, on_progress)).await?;
         if command.dry_run {
-            return Ok(ImportedInto { imported, swapped: None });
+            let slug = record.tenant.slug;
+            return Ok(ImportedInto { imported, slug, swapped: None });
         }
         let swap = SwapTenants {
             tenant: TenantRef::Id(id),
@@ -98,8 +110,11 @@ impl Archives {
             with_expected: Expected::Any,
             idempotency_key: None,
         };
-        match self.swap_tenants(ctx, reach, &swap).await {
-            Ok(swapped) => Ok(ImportedInto { imported, swapped: Some(swapped) }),
+        match self.swap_tenants(ctx, reach, &swap, Some(&imported)).await {
+            Ok(swapped) => {
+                let slug = swapped.tenant.tenant.slug.clone();
+                Ok(ImportedInto { imported, slug, swapped: Some(swapped) })
+            }
             Err(error) => {
                 // What was imported is of no use then, and goes with the tenants that have ended.
                 let tx = self.db.public().await.during(INTO)?;

@@ -28,6 +28,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ pub use self::clone::{CloneTenant, Cloned};
 pub use self::export::Exported;
 pub use self::import::{ImportTenant, Imported, MemberPolicy, NewId};
 pub use self::inspect::Inspected;
-pub use self::into::{ImportInto, ImportedInto};
+pub use self::into::{ImportCommand, ImportInto, ImportedInto};
 #[doc(hidden)]
 pub use self::scan::scan_unauthorized;
 pub use self::swap::{SwapTenants, Swapped};
@@ -59,6 +60,8 @@ pub struct Archives {
     slugs: SlugRules,
     vacancies: Vacancies,
     level: i32,
+    /// How long what a tenant had is kept beside what was put in its place.
+    grace_period: Duration,
     /// Whether an export has the members.
     has_members: bool,
     /// The import that ends when a tenant is made.
@@ -100,6 +103,7 @@ impl Archives {
             slugs,
             vacancies,
             level: writer::LEVEL,
+            grace_period: Duration::ZERO,
             has_members: true,
             import: None,
         }
@@ -115,6 +119,13 @@ impl Archives {
     #[must_use]
     pub const fn at_level(mut self, level: i32) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Keeps what a tenant had for this long when an archive takes its place.
+    #[must_use]
+    pub const fn keeping(mut self, grace_period: Duration) -> Self {
+        self.grace_period = grace_period;
         self
     }
 
@@ -184,11 +195,11 @@ impl Archives {
     pub async fn swap(&self, ctx: &CallContext, command: &SwapTenants) -> Result<Swapped> {
         let reach = ctx.reach(Permission::UpdateTenant)?;
         ctx.require(Permission::ImportTenant)?;
-        Box::pin(self.swap_tenants(ctx, &reach, command)).await
+        Box::pin(self.swap_tenants(ctx, &reach, command, None)).await
     }
 
     /// Replaces what is in a tenant by an archive: imports it beside, checks it and swaps the two. What was in it is kept
-    /// as a suspended tenant until a time.
+    /// as a suspended tenant for the grace period.
     ///
     /// # Errors
     /// As [`Archives::import`] and [`Archives::swap`]; the tenant is then as it was.

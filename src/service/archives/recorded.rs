@@ -2,11 +2,13 @@
 //! both or neither.
 
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::{Archives, Imported};
 use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::Result;
+use crate::domain::tenant::TenantRecord;
 use crate::pg::PublicTx;
 use crate::pg::control::background::Progress;
 use crate::pg::control::imports;
@@ -26,9 +28,39 @@ impl Archives {
         imported: &Imported,
         now: time::OffsetDateTime,
     ) -> Result<()> {
+        self.end(tx, imported, &report(imported, false), now).await
+    }
+
+    /// Ends the recorded import, if there is one, in the transaction that puts what was imported in place of what the first
+    /// tenant had; the second one keeps that.
+    pub(super) async fn record_swap(
+        &self,
+        tx: &PublicTx,
+        imported: &Imported,
+        [tenant, kept]: [&TenantRecord; 2],
+        now: time::OffsetDateTime,
+    ) -> Result<()> {
+        let mut report = report(imported, false);
+        report["id"] = json!(tenant.tenant.id);
+        report["slug"] = json!(tenant.tenant.slug);
+        report["kept"] = json!({
+            "id": kept.tenant.id,
+            "slug": kept.tenant.slug,
+            "status": kept.tenant.status.as_str(),
+            "expires_at": kept.expires_at.and_then(|at| at.format(&Rfc3339).ok()),
+        });
+        self.end(tx, imported, &report, now).await
+    }
+
+    async fn end(
+        &self,
+        tx: &PublicTx,
+        imported: &Imported,
+        report: &Value,
+        now: time::OffsetDateTime,
+    ) -> Result<()> {
         let Some(import) = self.import else { return Ok(()) };
-        let report = report(imported, false);
-        if imports::finish(tx, import, progress(imported), &report, now).await? {
+        if imports::finish(tx, import, progress(imported), report, now).await? {
             return Ok(());
         }
         Err(ArchiveProblem::NotReady("cancelled".to_owned()).into())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Archives;
+use super::{Archives, Imported};
 use crate::auth::CallContext;
 use crate::auth::context::Reach;
 use crate::domain::AuditAction;
@@ -62,6 +62,7 @@ impl Archives {
         ctx: &CallContext,
         reach: &Reach,
         command: &SwapTenants,
+        imported: Option<&Imported>,
     ) -> Result<Swapped> {
         let tx = self.db.public().await.during(SWAP)?;
         let one = locate_id(&tx, reach, &command.tenant).await?;
@@ -81,7 +82,7 @@ impl Archives {
             return Err(ArchiveProblem::SwapBusy.into());
         }
         tx.commit().await.during(SWAP)?;
-        let swapped = Box::pin(self.swap_closed(ctx, command, pair)).await;
+        let swapped = Box::pin(self.swap_closed(ctx, command, pair, imported)).await;
         // The commit of a swap opens them.
         if !swapped.as_ref().is_ok_and(|swapped| !swapped.is_replayed)
             && let Err(error) = self.open(pair).await
@@ -104,6 +105,7 @@ impl Archives {
         ctx: &CallContext,
         command: &SwapTenants,
         pair: [TenantId; 2],
+        imported: Option<&Imported>,
     ) -> Result<Swapped> {
         let mut pause = PAUSE;
         for attempt in 0..ATTEMPTS {
@@ -114,7 +116,7 @@ impl Archives {
                 swap::keep_closed(&tx, pair).await?;
                 tx.commit().await.during(SWAP)?;
             }
-            match self.swap_once(ctx, command, pair).await {
+            match self.swap_once(ctx, command, pair, imported).await {
                 Ok(Some(swapped)) => return Ok(swapped),
                 Ok(None) => {}
                 Err(error) if error.is_lock_timeout() || error.is_lost_race() => {}
@@ -130,6 +132,7 @@ impl Archives {
         ctx: &CallContext,
         command: &SwapTenants,
         pair: [TenantId; 2],
+        imported: Option<&Imported>,
     ) -> Result<Option<Swapped>> {
         let tx = self.db.public().await.during(SWAP)?;
         let mut ordered = pair;
@@ -152,6 +155,9 @@ impl Archives {
         let one = self.note_swap(&tx, ctx, one, &other).await?;
         let other = self.note_swap(&tx, ctx, other, &one).await?;
         keyed::complete(&tx, ctx, key, pair[0].uuid()).await?;
+        if let Some(imported) = imported {
+            self.record_swap(&tx, imported, [&one, &other], ctx.now).await?;
+        }
         tx.commit().await.during(SWAP)?;
         let (tenant, with) = (&one.tenant, &other.tenant);
         tracing::info!(tenant.id = %tenant.id, with.id = %with.id, principal = %ctx.principal.label(), "swapped two tenants");

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::keeper::{Keeper, LEASE, explain};
@@ -14,9 +14,13 @@ use crate::domain::error::{Error, Noun, Result};
 use crate::domain::page::{Cursor, Page, Window};
 use crate::pg::control::background::{self, Work};
 use crate::pg::control::imports::{self, NewImport};
+use crate::pg::control::tenants;
 use crate::pg::{During, PublicTx};
-use crate::service::archives::{ImportTenant, NewId, OnProgress, Progress, recorded};
+use crate::service::archives::{
+    ImportCommand, ImportTenant, NewId, OnProgress, Progress, recorded,
+};
 use crate::service::keyed;
+use crate::service::tenants::locate_id;
 
 pub use crate::pg::control::imports::{Filter as ImportFilter, Record as Import};
 
@@ -38,13 +42,13 @@ impl StoredArchives {
     /// Starts an import of a stored archive in the background; [`import`](Self::import) tells what becomes of it.
     ///
     /// # Errors
-    /// [`Noun::Archive`] not found; [`NotReady`](crate::domain::archive::ArchiveProblem::NotReady); those of the rights
-    /// check, of an idempotency key and of the database.
+    /// [`Noun::Archive`] and [`Noun::Tenant`] not found;
+    /// [`NotReady`](crate::domain::archive::ArchiveProblem::NotReady); those of the rights check, of an idempotency key and of the database.
     pub async fn start_import(
         &self,
         ctx: &CallContext,
         archive: Uuid,
-        command: ImportTenant,
+        command: ImportCommand,
         key: Option<&str>,
     ) -> Result<BegunImport> {
         ctx.require(Permission::ImportTenant)?;
@@ -71,7 +75,7 @@ impl StoredArchives {
         &self,
         ctx: &CallContext,
         archive: Uuid,
-        command: &ImportTenant,
+        command: &ImportCommand,
         on_progress: OnProgress<'_>,
     ) -> Result<Import> {
         ctx.require(Permission::ImportTenant)?;
@@ -128,23 +132,27 @@ impl StoredArchives {
         &self,
         ctx: &CallContext,
         archive: Uuid,
-        command: &ImportTenant,
+        command: &ImportCommand,
         key: Option<&str>,
     ) -> Result<(BegunImport, Content)> {
         let tx = self.db.public().await.during(IMPORT)?;
         let content = lookup(&tx, archive, &Reach::Everything).await?.stored()?.clone();
-        let what = json!({
-            "import": archive,
-            "slug": command.slug,
-            "name": command.name,
-            "external_id": command.external_id,
-            "same_id": command.id == NewId::Same,
-            "members": format!("{:?}", command.members),
-            "suspended": command.suspended,
-            "leave_out": command.leave_out,
-            "trust": command.trust,
-            "dry_run": command.dry_run,
-        });
+        let (slug, what) = match command {
+            ImportCommand::Tenant(command) => (command.slug.clone(), as_json(archive, command)),
+            ImportCommand::Into(into) => {
+                let reach = ctx.reach(Permission::UpdateTenant)?;
+                let tenant = locate_id(&tx, &reach, &into.tenant).await?;
+                let found = tenants::lookup(&tx, tenant).await?;
+                let what = json!({
+                    "import": archive,
+                    "into": tenant,
+                    "leave_out": into.leave_out,
+                    "trust": into.trust,
+                    "dry_run": into.dry_run,
+                });
+                (found.ok_or(Error::NotFound(Noun::Tenant))?.slug, what)
+            }
+        };
         let limits = &self.db.rules().limits;
         if let Some(id) = keyed::claim(&tx, ctx, key, &what, limits).await? {
             let import = find(&tx, id).await?;
@@ -155,8 +163,8 @@ impl StoredArchives {
         let new = NewImport {
             id,
             archive,
-            slug: command.slug.as_str(),
-            is_dry_run: command.dry_run,
+            slug: slug.as_str(),
+            is_dry_run: is_dry_run(command),
             actor: &actor,
             request_id: &ctx.request_id,
             lease: LEASE,
@@ -174,6 +182,29 @@ async fn find(tx: &PublicTx, id: Uuid) -> Result<Import> {
     imports::lookup(tx, id).await?.ok_or(Error::NotFound(Noun::Import))
 }
 
+const fn is_dry_run(command: &ImportCommand) -> bool {
+    match command {
+        ImportCommand::Tenant(command) => command.dry_run,
+        ImportCommand::Into(into) => into.dry_run,
+    }
+}
+
+/// Returns what the same idempotency key must be given with.
+fn as_json(archive: Uuid, command: &ImportTenant) -> Value {
+    json!({
+        "import": archive,
+        "slug": command.slug,
+        "name": command.name,
+        "external_id": command.external_id,
+        "same_id": command.id == NewId::Same,
+        "members": format!("{:?}", command.members),
+        "suspended": command.suspended,
+        "leave_out": command.leave_out,
+        "trust": command.trust,
+        "dry_run": command.dry_run,
+    })
+}
+
 impl Keeper {
     /// Runs an import that was begun, and records how it ended.
     async fn import(
@@ -181,7 +212,7 @@ impl Keeper {
         ctx: &CallContext,
         id: Uuid,
         archive: (Uuid, Content),
-        command: &ImportTenant,
+        command: &ImportCommand,
         told: OnProgress<'_>,
     ) -> Result<()> {
         let work = Work::Import(id);
@@ -207,7 +238,7 @@ impl Keeper {
         ctx: &CallContext,
         id: Uuid,
         (archive, content): (Uuid, Content),
-        command: &ImportTenant,
+        command: &ImportCommand,
         on_progress: OnProgress<'_>,
     ) -> Result<()> {
         // Never closed.
@@ -215,11 +246,23 @@ impl Keeper {
         let stored = self.store.open(archive, 0..content.bytes).await;
         let mut stored = stored.map_err(|error| explain(&error, IMPORT))?;
         let archives = self.archives.clone().recording(id);
-        let imported = archives.import(ctx, command, &mut stored, on_progress).await?;
-        if !command.dry_run {
+        let (imported, slug) = match command {
+            ImportCommand::Tenant(command) => {
+                let imported = archives.import(ctx, command, &mut stored, on_progress).await?;
+                (imported, None)
+            }
+            ImportCommand::Into(into) => {
+                let made = archives.import_into(ctx, into, &mut stored, on_progress).await?;
+                (made.imported, Some(made.slug))
+            }
+        };
+        if !is_dry_run(command) {
             return Ok(());
         }
-        let report = recorded::report(&imported, true);
+        let mut report = recorded::report(&imported, true);
+        if let Some(slug) = slug {
+            report["slug"] = json!(slug);
+        }
         let tx = self.db.public().await.during(IMPORT)?;
         let progress = recorded::progress(&imported);
         imports::finish(&tx, id, progress, &report, self.clock.now()).await?;

@@ -66,8 +66,24 @@ async fn archives_are_kept_alike_on_a_database_and_through_a_server() {
         let expected = [(json!(slug), json!(false)), (json!(slug), json!(true))];
         assert_eq!(rows.iter().map(shown_as).collect::<Vec<_>>(), expected, "{name}");
         let other = program.run(&["archive", "imports", "--slug", "other"]).expect(0);
-        assert!(other.stdout.contains("no imports"), "{other:?}");
+        assert!(other.stderr.contains("no imports"), "{other:?}");
         let import_fields = fields(&rows[0]);
+        // In place of what the copy has.
+        let into = ["tenant", "import", &id, "--into", &slug, "--json"];
+        let tried = program.run(&[&into[..], &["--dry-run"]].concat()).expect(0).json();
+        assert_eq!((&tried["slug"], tried.get("id")), (&json!(slug), None), "{name}");
+        let replaced = program.run(&into).expect(0).json();
+        assert_eq!((&replaced["slug"], &replaced["id"]), (&json!(slug), &copy["id"]), "{name}");
+        let beside = replaced["kept"].clone();
+        let begin = format!("{slug}-before-20");
+        assert!(beside["slug"].as_str().is_some_and(|slug| slug.starts_with(&begin)), "{beside}");
+        assert_eq!(
+            (&beside["status"], beside["expires_at"].is_string()),
+            (&json!("suspended"), true)
+        );
+        let done = ["archive", "imports", "--slug", &slug, "--state", "done", "--json"];
+        let done = program.run(&done).expect(0).json();
+        assert_eq!(done[0]["report"]["kept"], beside, "{name}");
         // To a file, without an archive that has to be named.
         program.run(&["tenant", "export", "acme"]).expect(0);
         assert!(program.folder().join("acme.rowhouse.tar").exists(), "{name}");
@@ -77,11 +93,56 @@ async fn archives_are_kept_alike_on_a_database_and_through_a_server() {
         program.run(&["archive", "delete", &id]).expect(0);
         assert!(!kept.exists(), "{name}");
         program.run(&["archive", "show", &id]).expect(4);
-        let imported = fields(&imported);
-        seen.push([fields(&exported), fields(&shown), fields(&tried), imported, import_fields]);
+        let (imported, replaced) =
+            (fields(&imported), [fields(&replaced), fields(&beside)].concat());
+        let tried = fields(&tried);
+        seen.push([fields(&exported), fields(&shown), tried, imported, import_fields, replaced]);
         app.sql().await.batch_execute("UPDATE archives SET state = 'deleted'").await.unwrap();
     }
     assert_eq!(seen[0], seen[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_imported_through_a_server_in_one_step_which_leaves_no_upload() {
+    let files = files();
+    let app = with_store(&files, &[]).spawn().await;
+    app.set_up("acme").await;
+    let (program, sql) = (remote(&app), app.sql().await);
+    program.run(&["tenant", "export", "acme"]).expect(0);
+    let uploads =
+        "SELECT count(*)::text FROM archives WHERE kind = 'upload' AND state <> 'deleted'";
+    let (before, left) = (stored(&files), async || value(&sql, uploads).await);
+    let import = ["tenant", "import", "acme.rowhouse.tar", "--slug", "copy", "--json"];
+    let made = program.run(&import).expect(0).json();
+    assert_eq!(
+        (&made["slug"], &made["rows"], &made["dry_run"]),
+        (&json!("copy"), &json!(1), &json!(false))
+    );
+    program.run(&["tenant", "show", "copy"]).expect(0);
+    // From a pipe, and in place of what a tenant has.
+    let piped = "rowhouse tenant import - --into copy --json < acme.rowhouse.tar";
+    let replaced: Value =
+        serde_json::from_str(program.shell(piped).expect(0).stdout.trim()).expect("JSON");
+    assert_eq!(replaced["id"], made["id"], "{replaced}");
+    assert_eq!((stored(&files), left().await), (before.clone(), "0".to_owned()));
+    // What is refused leaves nothing either.
+    let state = super::fixture::state(&sql).await;
+    let taken = program.run(&import).expect(5).stderr;
+    assert!(taken.contains(r#""code":"slug_taken""#), "{taken}");
+    let archive = std::fs::read(program.folder().join("acme.rowhouse.tar")).expect("it is there");
+    std::fs::write(program.folder().join("bad.tar"), &archive[..archive.len() / 2])
+        .expect("a file");
+    let bad = ["tenant", "import", "bad.tar", "--slug", "bad", "--json"];
+    let refused = program.run(&bad).expect(2).stderr;
+    assert!(refused.contains(r#""code":"archive_invalid""#), "{refused}");
+    program.run(&["tenant", "import", "none.tar", "--slug", "none"]).expect(2);
+    assert_eq!((stored(&files), left().await), (before.clone(), "0".to_owned()));
+    assert_eq!(super::fixture::state(&sql).await, state);
+    // It stays where that is asked for.
+    let keep = ["tenant", "import", "acme.rowhouse.tar", "--slug", "kept", "--keep-upload"];
+    assert!(program.run(&keep).expect(0).stderr.contains("stays in the store"));
+    assert_eq!((stored(&files).len(), left().await), (before.len() + 1, "1".to_owned()));
+    local(&app, &files).run(&keep).expect(2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,11 @@
 //! Imports of archives that the server keeps.
 
 use reqwest::Method;
+use rowhouse::domain::Permission;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::fixture::{state, value};
+use super::fixture::{run, state, value};
 use super::store::{ended, exported, files, with_store};
 use crate::support::callers::send;
 use crate::support::control::assert_problem;
@@ -66,9 +67,9 @@ async fn a_stored_archive_is_tried_and_imported_and_both_are_reported() {
     let [newest, middle, oldest] = [&taken["id"], &made["id"], &tried["id"]].map(Clone::clone);
     let all = vec![newest.clone(), middle.clone(), oldest.clone()];
     assert_eq!(ids("").await, (all.clone(), None));
-    let (first, cursor) = ids("?limit=2").await;
+    let (page, cursor) = ids("?limit=2").await;
     let rest = ids(&format!("?limit=2&cursor={}", cursor.expect("there are more"))).await;
-    assert_eq!(([first, rest.0].concat(), rest.1), (all.clone(), None));
+    assert_eq!(([page, rest.0].concat(), rest.1), (all.clone(), None));
     assert_eq!(ids("?state=failed").await.0, [newest]);
     assert_eq!(ids("?state=done&slug=copy").await.0, [middle, oldest]);
     let of = archive["id"].as_str().unwrap();
@@ -82,12 +83,12 @@ async fn a_stored_archive_is_tried_and_imported_and_both_are_reported() {
     // What cannot be an import is refused at once.
     let unknown = root.post(IMPORTS, &with(json!({ "archive": Uuid::nil() }))).await;
     assert_problem(&unknown, 404, "archive_not_found");
-    let wrong = json!({ "archive": "x", "slug": "A b", "id": "old", "trust": [], "into": "acme" });
+    let wrong = json!({ "archive": "x", "slug": "A b", "id": "old", "trust": [], "onto": "acme" });
     let wrong = root.post(IMPORTS, &wrong).await;
     assert_problem(&wrong, 400, "invalid");
     let fields = wrong.body["errors"].as_array().unwrap().iter();
     let fields: Vec<_> = fields.map(|field| field["pointer"].as_str().unwrap()).collect();
-    assert_eq!(fields, ["/archive", "/slug", "/id", "/trust", "/into"], "{wrong:?}");
+    assert_eq!(fields, ["/archive", "/slug", "/id", "/trust", "/onto"], "{wrong:?}");
     assert_problem(&root.get(&format!("{IMPORTS}/{}", Uuid::nil())).await, 404, "import_not_found");
     let admin = app.log_in("admin@acme.example.com").await;
     assert_problem(&admin.post(IMPORTS, &body).await, 403, "forbidden");
@@ -173,4 +174,68 @@ async fn an_archive_without_members_becomes_a_tenant_with_another_name_and_exter
         assert_problem(&root.post(IMPORTS, &body).await, 400, "invalid");
     }
     assert_eq!(state(&sql).await, before);
+}
+
+#[tokio::test]
+async fn an_archive_takes_the_place_of_what_a_tenant_has_for_callers_who_may_change_it() {
+    let files = files();
+    let app = with_store(&files, &[]).spawn().await;
+    let acme = app.set_up("acme").await;
+    let (root, sql) = (app.root(), app.sql().await);
+    let (_, archive) = exported(&root).await;
+    run(&sql, &format!("UPDATE {}.notes SET body = 'spoiled'", acme.schema())).await;
+    let body = |more: Value| {
+        let mut body = json!({ "archive": archive["id"], "into": "acme" });
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().cloned().unwrap_or_default());
+        body
+    };
+    let before = state(&sql).await;
+    for wrong in [
+        json!({ "slug": "copy" }),
+        json!({ "members": "none" }),
+        json!({ "status": "active" }),
+        json!({ "id": "new" }),
+        json!({ "name": "Acme" }),
+        json!({ "into": 1 }),
+    ] {
+        assert_problem(&root.post(IMPORTS, &body(wrong)).await, 400, "invalid");
+    }
+    let unknown = root.post(IMPORTS, &body(json!({ "into": "none" }))).await;
+    assert_problem(&unknown, 404, "tenant_not_found");
+    let run_to_end = async |more: Value| {
+        let begun = root.post(IMPORTS, &body(more)).await;
+        assert_eq!((begun.status, &begun.body["slug"]), (202, &json!("acme")), "{begun:?}");
+        ended(&root, begun.header("location").expect("it has a place")).await
+    };
+    let tried = run_to_end(json!({ "dry_run": true })).await;
+    assert_eq!(
+        (&tried["state"], &tried["report"]["id"]),
+        (&json!("done"), &Value::Null),
+        "{tried}"
+    );
+    assert_eq!(state(&sql).await, before);
+    let done = run_to_end(json!({})).await;
+    assert_eq!(
+        (&done["state"], &done["report"]["id"]),
+        (&json!("done"), &json!(acme.id)),
+        "{done}"
+    );
+    let kept = done["report"]["kept"].clone();
+    let beside = root.get(&format!("/control/v1/tenants/{}", kept["id"].as_str().unwrap())).await;
+    for field in ["id", "slug", "status"] {
+        assert_eq!(beside.body[field], kept[field], "{field}");
+    }
+    let notes = format!("SELECT string_agg(body, ',') FROM {}.notes", acme.schema());
+    assert_eq!(value(&sql, &notes).await, "a seed");
+    // Where the swap fails, the tenant is as it was, and the import says why.
+    run(&sql, "UPDATE tenants SET closed_until = now() + interval '1 hour' WHERE slug = 'acme'")
+        .await;
+    let busy = run_to_end(json!({})).await;
+    assert_eq!((&busy["state"], &busy["error"]["code"]), (&json!("failed"), &json!("swap_busy")));
+    let (_, importer) = app.add_token(&[Permission::ImportTenant], None, None).await;
+    let refused = importer.post(IMPORTS, &body(json!({}))).await;
+    assert_problem(&refused, 403, "forbidden");
+    assert_eq!(refused.body["missing"], json!(["UPDATE_TENANT"]));
 }
