@@ -1,10 +1,14 @@
 //! New tenants from sets whose files do not all run in one transaction, and while none can be made.
 
+use std::time::{Duration, Instant};
+
+use rowhouse::app::{Backend, Options};
+use rowhouse::config::Settings;
 use serde_json::json;
 
 use crate::support::callers::Answer;
 use crate::support::migration_lock::with_migrations;
-use crate::support::{Snapshot, StrayRoles, TestApp};
+use crate::support::{Snapshot, StrayRoles, TestApp, TestDatabase, settings_for};
 
 const SETUP: &str = "/api/tenant/setup";
 
@@ -186,8 +190,8 @@ async fn what_a_process_that_died_has_begun_in_steps_is_finished_by_the_next() {
         version = app.services.fleet.set().version(),
         fingerprint = app.services.fleet.set().fingerprint(),
     );
-    // Each by itself: a node of a cluster takes one statement a message.
-    for statement in left.split(';') {
+    // Each by itself, because a node of a cluster takes one statement a message, and all at once for the running process.
+    for statement in format!("BEGIN; {left}; COMMIT").split(';') {
         sql.batch_execute(statement).await.unwrap();
     }
     let database = app.stop().await;
@@ -200,6 +204,56 @@ async fn what_a_process_that_died_has_begun_in_steps_is_finished_by_the_next() {
     assert!(sql.query_one(&built, &[]).await.unwrap().get::<_, bool>(0));
     let ready = format!("SELECT state FROM vacancies WHERE id = '{new}'");
     assert_eq!(sql.query_one(&ready, &[]).await.unwrap().get::<_, &str>(0), "ready");
+}
+
+#[tokio::test]
+async fn two_that_build_one_schema_in_steps_take_turns() {
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for (name, text) in ENUM {
+        std::fs::write(folder.path().join(name), text).expect("a file can be written");
+    }
+    let mut values = settings_for(&database.url());
+    values.retain(|(name, _)| *name != "tenants.vacancies");
+    values.push(("tenants.vacancies", "1".to_owned()));
+    values.push(("tenant_migrations", folder.path().display().to_string()));
+    let settings = Settings::from_values(&values).expect("the settings are good");
+    // It has no jobs in the background.
+    let backend = Backend::open(&settings, &Options::default()).await.expect("it opens");
+    let (services, ctx) = (&backend.services, backend.operator());
+    services.provisioning.check(&ctx).await.expect("a tenant can be made");
+    // As a process leaves it that dies before the first file: the row and the role.
+    let (sql, new) = (database.connect().await, uuid::Uuid::now_v7());
+    let left = format!(
+        "CREATE ROLE tenant_{hex} NOLOGIN; GRANT tenant_{hex} TO rowhouse_runtime;
+         INSERT INTO vacancies (id, state, isolation, cluster, migrations_version, migrations_fingerprint, created_at)
+         VALUES ('{new}', 'building', 'role', 'default', {version}, '{fingerprint}', now());
+         BEGIN; SELECT FROM vacancies WHERE id = '{new}' FOR UPDATE",
+        hex = new.simple(),
+        version = services.fleet.set().version(),
+        fingerprint = services.fleet.set().fingerprint(),
+    );
+    for statement in left.split(';') {
+        sql.batch_execute(statement).await.unwrap();
+    }
+    let release = async {
+        // In the open transaction the view would stay as it was at first.
+        let (watcher, since) = (database.connect().await, Instant::now());
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 2 {
+            assert!(since.elapsed() < Duration::from_secs(4), "two do not wait for the row");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sql.batch_execute("COMMIT").await.unwrap();
+    };
+    let (one, other, ()) =
+        tokio::join!(services.vacancies.fill(&ctx), services.vacancies.fill(&ctx), release);
+    one.unwrap();
+    other.unwrap();
+    let states = "SELECT string_agg(state, ' ') FROM vacancies";
+    assert_eq!(sql.query_one(states, &[]).await.unwrap().get::<_, &str>(0), "ready");
+    backend.close().await;
 }
 
 #[tokio::test]

@@ -28,8 +28,10 @@ pub async fn build_in_steps(
     let (schema, rules) = (SchemaName::of(vacancy), db.rules());
     loop {
         let tx = db.public().await?;
+        // A subquery, so that the row is locked before the schema is looked for: another process may have created it
+        // while this one waited.
         let row = "SELECT to_regnamespace($2) IS NOT NULL AS has_schema
-                     FROM vacancies WHERE id = $1 AND state = 'building' FOR UPDATE";
+                     FROM (SELECT FROM vacancies WHERE id = $1 AND state = 'building' FOR UPDATE) AS locked";
         let Some(row) = tx.query_opt(row, &[&vacancy, &schema.as_str()]).await? else {
             return Ok(false);
         };
