@@ -21,6 +21,10 @@ const SOON: Duration = Duration::from_secs(30);
 /// Kills in the suite, of each command.
 const KILLS: u32 = 6;
 
+/// The other transactions that have a snapshot or have written something.
+const OPEN: &str = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database()
+    AND pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)";
+
 /// Starts a command, and kills it after a while unless it has ended; returns whether it was killed.
 fn kill_after(program: &Program, arguments: &[&str], wait: Duration) -> bool {
     let mut child: Child =
@@ -69,6 +73,11 @@ async fn kill_often(
             break;
         }
     }
+    let since = Instant::now();
+    while value(sql, OPEN).await != "0" {
+        assert!(since.elapsed() < SOON, "a transaction of a {what} is still open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     run(sql, "VACUUM").await;
     let grown = size().await / size_before;
     assert!(grown < 1.05, "the database has {grown} of its size after kills of the {what}");
@@ -97,8 +106,6 @@ async fn an_import_a_clone_or_an_export_that_is_killed_leaves_nothing_half() {
     let (killed, grown) = kill_often(&program, &sql, ("import", &import), import_took).await;
     println!("import: killed {killed} times; the database has {grown:.3} of its size");
     assert_eq!(killed, rounds(KILLS), "the imports were too fast to be killed");
-    let open = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database()
-                   AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL";
     for part in 0..rounds(KILLS) {
         let to = format!("part-{part}.tar");
         let export = ["tenant", "export", "acme", "-o", &to];
@@ -109,7 +116,7 @@ async fn an_import_a_clone_or_an_export_that_is_killed_leaves_nothing_half() {
         }
         // Its snapshot ends.
         let since = Instant::now();
-        while value(&sql, open).await != "0" {
+        while value(&sql, OPEN).await != "0" {
             assert!(since.elapsed() < SOON, "a snapshot is still open");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
