@@ -247,7 +247,8 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
 
 /// Returns the URL by which the server under test reaches a database: through the pooler that `TEST_POOLER`
 /// names by host and port, if it does; for Citus, through a proxy that checks what is sent. The queries of a test itself
-/// always go to PostgreSQL directly.
+/// always go to PostgreSQL directly. The pooler is that of the run's server: another server, or a proxy of a test, is
+/// reached directly.
 fn through_pooler(database_url: &str) -> String {
     let Some(pooler) = pooler() else {
         return match TestEngine::of_run() {
@@ -256,7 +257,12 @@ fn through_pooler(database_url: &str) -> String {
         };
     };
     let (before, after) = database_url.split_once('@').expect("the URL of a test has a user");
-    let (_host, database) = after.split_once('/').expect("the URL of a test has a database");
+    let (host, database) = after.split_once('/').expect("the URL of a test has a database");
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test suite")]
+    let of_run = std::env::var("TEST_DATABASE_URL").unwrap_or_default();
+    if !of_run.contains(&format!("@{host}/")) {
+        return database_url.to_owned();
+    }
     format!("{before}@{pooler}/{database}")
 }
 
