@@ -47,7 +47,7 @@ async fn wait_until_blocked(app: &TestApp, blocked: &str) {
         if value_of(app, "rowhouse_new_tenants_blocked").await == blocked {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("rowhouse_new_tenants_blocked never becomes {blocked}");
 }
