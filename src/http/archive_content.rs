@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use utoipa::ToSchema;
 
 use crate::auth::CallContext;
 use crate::domain::archive::ArchiveProblem;
@@ -24,6 +25,11 @@ use crate::service::stored_archives::{Content, Record};
 
 /// The media type of an archive.
 pub(super) const TAR: &str = "application/x-tar";
+
+/// The bytes of an archive, as the OpenAPI document has them: not a list of numbers.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct ArchiveBytes(#[expect(dead_code, reason = "it is only described")] Vec<u8>);
 
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;

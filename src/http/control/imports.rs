@@ -43,7 +43,7 @@ pub(super) fn mount(routes: &mut Mount<'_>) {
 
 /// An import of a stored archive.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Import)]
+#[schema(as = ArchiveImport)]
 pub(super) struct ImportAnswer {
     id: Uuid,
     /// The archive.

@@ -10,7 +10,7 @@ use super::id_of;
 use crate::domain::Permission;
 use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::Error;
-use crate::http::archive_content::{self, TAR};
+use crate::http::archive_content::{self, ArchiveBytes, TAR};
 use crate::http::responses::ExportTenant;
 
 /// Returns the content of an archive. Ranges are served, so that a download that broke off goes on; a client may take any
@@ -22,8 +22,8 @@ use crate::http::responses::ExportTenant;
         ("If-Range" = Option<String>, Header, description = "The ETag for which the range is meant; if it is another, the whole is sent"),
     ),
     responses(
-        (status = 200, description = "The archive; `Repr-Digest` (RFC 9530) and `ETag` have its SHA-256", body = Vec<u8>, content_type = TAR),
-        (status = 206, description = "The range; `Repr-Digest` is that of the whole archive", body = Vec<u8>, content_type = TAR),
+        (status = 200, description = "The archive; `Repr-Digest` (RFC 9530) and `ETag` have its SHA-256", body = ArchiveBytes, content_type = TAR),
+        (status = 206, description = "The range; `Repr-Digest` is that of the whole archive", body = ArchiveBytes, content_type = TAR),
         (status = 304, description = "The archive is that of If-None-Match"),
         Unexpected, Forbidden<ExportTenant>, NoSuchArchive,
         (status = 409, description = "The archive is not ready", body = ProblemBody, content_type = PROBLEM_JSON),

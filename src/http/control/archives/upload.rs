@@ -18,7 +18,7 @@ use super::{ArchiveAnswer, answer_with};
 use crate::auth::CallContext;
 use crate::domain::Permission;
 use crate::domain::error::{Error, Malformed, Result};
-use crate::http::archive_content::TAR;
+use crate::http::archive_content::{ArchiveBytes, TAR};
 use crate::http::responses::ImportTenant;
 use crate::http::{extract, idempotency};
 
@@ -49,7 +49,7 @@ impl FromRequest for Upload {
 /// where a key of this installation signed it, its signature. One that is refused leaves nothing. `trusted` says whether an
 /// import must be told which keys to trust.
 #[utoipa::path(tag = "control", operation_id = "uploadArchive", security(("bearer" = [])),
-    request_body(content = Vec<u8>, content_type = TAR),
+    request_body(content = ArchiveBytes, content_type = TAR),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe for 24 hours: the same key and content return the same archive", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")),
     responses(
         (status = 201, description = "The archive; `Location` leads to it", body = ArchiveAnswer),
