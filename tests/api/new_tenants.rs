@@ -217,6 +217,7 @@ async fn two_that_build_one_schema_in_steps_take_turns() {
     values.retain(|(name, _)| *name != "tenants.vacancies");
     values.push(("tenants.vacancies", "1".to_owned()));
     values.push(("tenant_migrations", folder.path().display().to_string()));
+    values.push(("database.lock_timeout", "30s".to_owned()));
     let settings = Settings::from_values(&values).expect("the settings are good");
     // It has no jobs in the background.
     let backend = Backend::open(&settings, &Options::default()).await.expect("it opens");
@@ -242,7 +243,7 @@ async fn two_that_build_one_schema_in_steps_take_turns() {
         let waiting = "SELECT count(*) FROM pg_stat_activity
                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 2 {
-            assert!(since.elapsed() < Duration::from_secs(4), "two do not wait for the row");
+            assert!(since.elapsed() < Duration::from_secs(20), "two do not wait for the row");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         sql.batch_execute("COMMIT").await.unwrap();
