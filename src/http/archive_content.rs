@@ -1,4 +1,5 @@
-//! The content of an archive, whole or a range of it, as the answer to a request of any dialect.
+//! What the control API and the console share of archives: the conditions on a list of them, and the content of one, whole
+//! or a range of it, as the answer to a request.
 
 use std::pin::Pin;
 
@@ -20,8 +21,10 @@ use crate::auth::CallContext;
 use crate::domain::archive::ArchiveProblem;
 use crate::domain::error::Result;
 use crate::domain::names::Slug;
+use crate::domain::rule::Rule;
+use crate::http::body::{Fields, word};
 use crate::service::StoredArchives;
-use crate::service::stored_archives::{Content, Record};
+use crate::service::stored_archives::{Content, Filter, KINDS, Record, STATES};
 
 /// The media type of an archive.
 pub(super) const TAR: &str = "application/x-tar";
@@ -41,6 +44,17 @@ enum Part {
     /// From the first of these bytes to the last.
     Bytes(u64, u64),
     OutOfRange,
+}
+
+/// Takes the conditions on a list of archives.
+pub(super) fn filter(query: &mut Fields) -> Filter {
+    Filter {
+        tenant: query.optional("tenant", |text| {
+            if text.contains('\0') { Err(Rule::ControlCharacter) } else { Ok(text.to_owned()) }
+        }),
+        kind: query.optional("kind", word(KINDS)),
+        state: query.optional("state", word(STATES)),
+    }
 }
 
 /// Answers with the content of an archive, or with what the request asks for of it. A client may take any time.

@@ -9,7 +9,7 @@ mod fields;
 mod policy;
 mod read;
 
-pub(crate) use fields::{FieldPolicy, Fields};
+pub(crate) use fields::{FieldPolicy, Fields, word};
 pub(crate) use policy::{Blank, Policy, SMALL, Top};
 pub(crate) use read::{Body, WholeBody};
 

@@ -18,6 +18,11 @@ const PROBLEMS_MAX: usize = 50;
 /// Longest name of a field in an answer, in characters; a longer one is cut.
 const NAME_MAX: usize = 128;
 
+/// Returns what reads one of these words.
+pub(crate) fn word(words: &'static [&'static str]) -> impl Fn(&str) -> Result<String, Rule> {
+    move |text| words.contains(&text).then(|| text.to_owned()).ok_or(Rule::OneOf(words))
+}
+
 /// How the fields of an object are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FieldPolicy {

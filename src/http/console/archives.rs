@@ -11,9 +11,8 @@ use super::page::fragment;
 use super::text::{Count, When};
 use crate::domain::Permission;
 use crate::domain::error::{Noun, Result};
-use crate::domain::rule::Rule;
 use crate::http::archive_content;
-use crate::service::stored_archives::{Export, Filter, KINDS, Record, STATES};
+use crate::service::stored_archives::{Export, KINDS, Record, STATES};
 
 const HERE: &str = "/console/archives";
 
@@ -46,16 +45,7 @@ pub(super) async fn list(call: &Call) -> Answer {
     call.ctx.reach(Permission::ExportTenant)?;
     let mut query = call.query()?;
     let window = window(&mut query);
-    let word = |words: &'static [&'static str]| {
-        move |text: &str| words.contains(&text).then(|| text.to_owned()).ok_or(Rule::OneOf(words))
-    };
-    let filter = Filter {
-        tenant: query.optional("tenant", |text| {
-            if text.contains('\0') { Err(Rule::ControlCharacter) } else { Ok(text.to_owned()) }
-        }),
-        kind: query.optional("kind", word(KINDS)),
-        state: query.optional("state", word(STATES)),
-    };
+    let filter = archive_content::filter(&mut query);
     let window = query.finish(Some(window))?;
     let page = call.services().stored_archives.list(&call.ctx, &filter, &window).await?;
     let list = List::of(call, HERE, &["tenant", "kind", "state"]);
@@ -102,8 +92,7 @@ pub(super) async fn export(call: &Call) -> Answer {
 
 /// Sends the content of an archive, or a range of it.
 pub(super) async fn fetch(call: &Call) -> Answer {
-    let stored = &call.services().stored_archives;
-    let record = stored.read(&call.ctx, call.id(Noun::Archive)?).await?;
+    let (stored, record) = (&call.services().stored_archives, read(call).await?);
     archive_content::respond(call.request(), &call.ctx, stored, &record).await
 }
 

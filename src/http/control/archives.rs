@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::PROBLEM_JSON;
-use super::call::{Call, window, word, write_cursor};
+use super::call::{Call, window, write_cursor};
 use super::responses::{
     Forbidden, InvalidBody, InvalidParameter, NoSuchArchive, NoSuchTenant, Unexpected,
 };
@@ -24,10 +24,9 @@ use super::{Answer, ProblemBody};
 use crate::domain::Permission;
 use crate::domain::error::{Error, Noun, Result};
 use crate::domain::names::TenantId;
-use crate::domain::rule::Rule;
-use crate::http::Mount;
 use crate::http::responses::{ExportTenant, ManageArchives};
-use crate::service::stored_archives::{self, Begun, Export, Filter, KINDS, Record, STATES};
+use crate::http::{Mount, archive_content};
+use crate::service::stored_archives::{self, Begun, Export, Record};
 use crate::service::tenants::TenantRef;
 
 pub(super) use upload::UPLOADS;
@@ -187,13 +186,7 @@ async fn list(call: Call) -> Answer {
     call.ctx.reach(Permission::ExportTenant)?;
     let mut query = call.query()?;
     let window = window(&mut query);
-    let filter = Filter {
-        tenant: query.optional("tenant", |text| {
-            if text.contains('\0') { Err(Rule::ControlCharacter) } else { Ok(text.to_owned()) }
-        }),
-        kind: query.optional("kind", word(KINDS)),
-        state: query.optional("state", word(STATES)),
-    };
+    let filter = archive_content::filter(&mut query);
     let window = query.finish(Some(window))?;
     let page = call.services().stored_archives.list(&call.ctx, &filter, &window).await?;
     Ok(HttpResponse::Ok().json(ArchiveList {

@@ -206,11 +206,6 @@ fn needs_no_credential(request: &HttpRequest) -> bool {
     request.match_pattern().is_some_and(|pattern| WITHOUT_CREDENTIAL.contains(&pattern.as_str()))
 }
 
-/// Returns what reads one of these words.
-pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&str) -> Result<String, Rule> {
-    move |text| words.contains(&text).then(|| text.to_owned()).ok_or(Rule::OneOf(words))
-}
-
 /// Takes an array of texts that may be absent.
 pub(super) fn names(body: &mut Fields, name: &str) -> Vec<String> {
     let values = match body.value(name) {

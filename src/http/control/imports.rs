@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::PROBLEM_JSON;
 use super::archives::{FailureAnswer, ProgressAnswer};
-use super::call::{Call, names, window, word, write_cursor};
+use super::call::{Call, names, window, write_cursor};
 use super::responses::{Forbidden, InvalidBody, InvalidParameter, NoSuchImport, Unexpected};
 use super::tenants::replayed;
 use super::{Answer, ProblemBody};
@@ -22,7 +22,7 @@ use crate::domain::json::Value;
 use crate::domain::names::{ExternalId, Slug, TenantName};
 use crate::domain::rule::Rule;
 use crate::http::Mount;
-use crate::http::body::Fields;
+use crate::http::body::{Fields, word};
 use crate::http::responses::ImportTenant as NeedsImportTenant;
 use crate::service::archives::{ImportCommand, ImportInto, ImportTenant, MemberPolicy, NewId};
 use crate::service::stored_archives::{IMPORT_STATES, Import, ImportFilter};

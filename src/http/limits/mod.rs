@@ -24,8 +24,8 @@
 //! # Requests
 //!
 //! Recognised callers are counted by caller and, inside a tenant, by tenant: all its tokens and users together. The root
-//! and other tokens of the platform belong to no tenant. Exports to the store, which take room there, are counted by tenant. Requests that need no credential (health, metrics, preflights)
-//! are not counted.
+//! and other tokens of the platform belong to no tenant. Exports to the store, which take room there, are counted by
+//! tenant. Requests that need no credential (health, metrics, preflights) are not counted.
 //!
 //! # Limits of the limits
 //!
