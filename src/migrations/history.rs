@@ -31,7 +31,7 @@ const PREFIXES: usize = 256;
 /// How the row of the first file after a prefix is guarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HistoryGuard {
-    /// By the statement that adds it, which costs nothing.
+    /// By the statement that adds it.
     InRow,
     /// By a query before it: a distributed engine cannot add rows of a table to itself under a condition.
     Apart,
@@ -57,6 +57,11 @@ impl Applied {
         } else {
             format!("V{}__{}.sql", self.version, self.name)
         }
+    }
+
+    /// The checksum as a number, which refinery always writes; 0 if it is none.
+    fn checksum_number(&self) -> u64 {
+        self.checksum.parse().unwrap_or_default()
     }
 
     fn line(&self) -> String {
@@ -202,7 +207,7 @@ impl MigrationSet {
                 }
             }
             fingerprint.add(row);
-            checksums += checksum_sum(std::slice::from_ref(row));
+            checksums += u128::from(row.checksum_number());
         }
         prefixes
     }
@@ -360,9 +365,9 @@ impl MigrationSet {
     }
 }
 
-/// The sum of the checksums of these rows, equal to [`CHECKSUM_SUM`]. refinery always writes a number.
+/// The sum of the checksums of these rows, equal to [`CHECKSUM_SUM`].
 fn checksum_sum(rows: &[Applied]) -> u128 {
-    rows.iter().map(|row| row.checksum.parse::<u128>().unwrap_or_default()).sum()
+    rows.iter().map(|row| u128::from(row.checksum_number())).sum()
 }
 
 /// The fingerprint of a set. Versioned files are added first.
@@ -371,10 +376,8 @@ struct Fingerprint(Sha256);
 
 impl Fingerprint {
     fn add(&mut self, file: &Applied) {
-        // refinery always writes a number.
-        let checksum: u64 = file.checksum.parse().unwrap_or_default();
         self.0.update(file.version.to_be_bytes());
-        self.0.update(checksum.to_be_bytes());
+        self.0.update(file.checksum_number().to_be_bytes());
     }
 
     fn finish_with(mut self, repeatable: &[Applied]) -> String {

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::error::ApplyError;
 use crate::migrations::{File, HISTORY_TABLE, HistoryError, MigrationSet, file_name};
 use crate::pg::error::{Failure, line_at, offset_of};
-use crate::pg::scope::{BatchFailure, PublicTx, tx_identity_query};
+use crate::pg::scope::{BatchFailure, PublicTx, TX_IDENTITY_QUERY};
 
 /// Returns the statement with which refinery creates its history table, if it is missing, in the first schema of the
 /// search path.
@@ -147,9 +147,8 @@ impl AsyncTransaction for TransactionDriver<'_> {
         let batch = statements.join("\n;\n");
         let identity = async {
             // Sent together and answered in this order, so a failure of the batch comes first.
-            let identity = tx_identity_query();
             let running = self.tx.batch_counted(&batch);
-            let (ran, identity) = join(running, self.tx.query_one(&identity, &[])).await;
+            let (ran, identity) = join(running, self.tx.query_one(TX_IDENTITY_QUERY, &[])).await;
             ran?;
             Ok::<String, BatchFailure>(identity.map_err(whole)?.get("identity"))
         };

@@ -198,13 +198,8 @@ pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
     failure.has_marker(LATE_MARKER)
 }
 
-/// The SQL expression for the identity of the current transaction: its id, search path and role.
+/// The query for the identity of the current transaction: its id, search path and role.
 ///
 /// Qualified, so that a file that changes the search path cannot put functions of its own in front.
-pub(in crate::pg) const TX_IDENTITY: &str = "pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
-     pg_catalog.current_setting('search_path'), current_user)";
-
-/// Returns the query for [`TX_IDENTITY`].
-pub(in crate::pg) fn tx_identity_query() -> String {
-    format!("SELECT {TX_IDENTITY} AS identity")
-}
+pub(in crate::pg) const TX_IDENTITY_QUERY: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.pg_current_xact_id(), \
+     pg_catalog.current_setting('search_path'), current_user) AS identity";

@@ -53,8 +53,8 @@ use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
 use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot};
 pub(in crate::pg) use self::in_schema::{
-    Script, TxMark, enter_scratch_schema, fail_with, is_late, leave_schemas, pin,
-    tx_identity_query, unpin,
+    Script, TX_IDENTITY_QUERY, TxMark, enter_scratch_schema, fail_with, is_late, leave_schemas,
+    pin, unpin,
 };
 pub use self::large_results::{Portal, Rows};
 pub(in crate::pg) use self::lock_holders::LockHolders;
