@@ -7,7 +7,7 @@ use rowhouse::config::Settings;
 use serde_json::json;
 
 use crate::support::callers::Answer;
-use crate::support::migration_lock::with_migrations;
+use crate::support::migration_lock::{folder_of, with_migrations};
 use crate::support::{Snapshot, StrayRoles, TestApp, TestDatabase, settings_for};
 
 const SETUP: &str = "/api/tenant/setup";
@@ -208,13 +208,8 @@ async fn what_a_process_that_died_has_begun_in_steps_is_finished_by_the_next() {
 
 #[tokio::test]
 async fn two_that_build_one_schema_in_steps_take_turns() {
-    let database = TestDatabase::create().await;
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    for (name, text) in ENUM {
-        std::fs::write(folder.path().join(name), text).expect("a file can be written");
-    }
+    let (database, folder) = (TestDatabase::create().await, folder_of(ENUM));
     let mut values = settings_for(&database.url());
-    values.retain(|(name, _)| *name != "tenants.vacancies");
     values.push(("tenants.vacancies", "1".to_owned()));
     values.push(("tenant_migrations", folder.path().display().to_string()));
     values.push(("database.lock_timeout", "30s".to_owned()));

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use super::{TestApp, TestAppBuilder};
@@ -80,10 +81,16 @@ async fn wait_for_first_check(app: &TestApp) {
 
 /// Starts a server with these tenant migrations instead of the built-in ones.
 pub async fn with_migrations(builder: TestAppBuilder, files: &[(&str, &str)]) -> TestApp {
+    let folder = folder_of(files);
+    let path = folder.path().display().to_string();
+    builder.with("tenant_migrations", path).spawn().await
+}
+
+/// Writes migrations into a folder.
+pub fn folder_of(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder can be made");
     for (name, sql) in files {
         std::fs::write(folder.path().join(name), sql).expect("a file can be written");
     }
-    let path = folder.path().display().to_string();
-    builder.with("tenant_migrations", path).spawn().await
+    folder
 }
