@@ -130,8 +130,10 @@ async fn grant_reads_to_runtime_login(sql: &Client, tenants: &[TenantId]) {
 }
 
 /// The databases of the reads: with time limits of the login, as by default, and with time limits that each
-/// transaction sets.
+/// transaction sets. The reads without a guard have pools of their own: in a pool of both, they would count as another
+/// tenant that is active, for which a connection is reserved.
 struct Databases {
+    plain: Database,
     product: Database,
     setting_limits: Database,
 }
@@ -147,15 +149,17 @@ impl Databases {
                 Rules { login_has_limits, ..Rules::new(Isolation::Role, statements, limits) };
             Database::new(owner.clone(), runtime.clone(), rules)
         };
-        Self { product: database(true), setting_limits: database(false) }
+        Self { plain: database(true), product: database(true), setting_limits: database(false) }
     }
 
     fn reader(&self, mode: Statements, connections: usize) -> Reader {
         let setting_limits = pools(&self.setting_limits, connections);
-        Reader { db: pools(&self.product, connections), setting_limits, mode }
+        let unguarded = pools(&self.plain, connections);
+        Reader { unguarded, db: pools(&self.product, connections), setting_limits, mode }
     }
 
     fn close(&self) {
+        self.plain.close();
         self.product.close();
         self.setting_limits.close();
     }
@@ -363,6 +367,7 @@ impl Target {
 }
 
 struct Reader {
+    unguarded: Db,
     db: Db,
     setting_limits: Db,
     mode: Statements,
@@ -384,7 +389,7 @@ impl Reader {
     }
 
     async fn connection(&self) -> impl Deref<Target = deadpool_postgres::Object> {
-        self.db.unguarded_for_benchmarks().await.expect("a connection is free")
+        self.unguarded.unguarded_for_benchmarks().await.expect("a connection is free")
     }
 
     async fn plain(&self, client: &deadpool_postgres::Object, target: &Target) -> Vec<Row> {

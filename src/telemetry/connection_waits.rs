@@ -18,6 +18,9 @@ const BOUNDS: [f64; 9] = [0.001, 0.0025, 0.01, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0];
 #[derive(Clone)]
 pub struct ConnectionWaits {
     durations: Family<HoldingLabels, Histogram, fn() -> Histogram>,
+    /// The two histograms of the family, which every checkout of a connection would look up.
+    of_none: Histogram,
+    of_some: Histogram,
     noticeable: Arc<AtomicU64>,
 }
 
@@ -28,17 +31,17 @@ impl Default for ConnectionWaits {
     fn default() -> Self {
         let new: fn() -> Histogram = || Histogram::new(BOUNDS);
         let durations = Family::new_with_constructor(new);
-        for holds_some in [false, true] {
-            drop(durations.get_or_create(&labels(holds_some)));
-        }
-        Self { durations, noticeable: Arc::default() }
+        let [of_none, of_some] = ["none", "some"]
+            .map(|holding| durations.get_or_create_owned(&HoldingLabels { holding }));
+        Self { durations, of_none, of_some, noticeable: Arc::default() }
     }
 }
 
 impl ConnectionWaits {
     /// Adds a wait.
     pub fn observe(&self, holds_some: bool, wait: Duration) {
-        self.durations.get_or_create(&labels(holds_some)).observe(wait.as_secs_f64());
+        let histogram = if holds_some { &self.of_some } else { &self.of_none };
+        histogram.observe(wait.as_secs_f64());
         if wait >= NOTICEABLE {
             self.noticeable.fetch_add(1, Ordering::Relaxed);
         }
@@ -56,8 +59,4 @@ impl ConnectionWaits {
             self.durations.clone(),
         );
     }
-}
-
-const fn labels(holds_some: bool) -> HoldingLabels {
-    HoldingLabels { holding: if holds_some { "some" } else { "none" } }
 }

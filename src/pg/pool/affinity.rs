@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
+use foldhash::fast::RandomState;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use crate::domain::names::TenantId;
 use crate::pg::error::Failure;
@@ -80,7 +80,7 @@ pub(in crate::pg) struct Slot {
     /// The number of its last checkout.
     last_checkout: u64,
     /// The tenants that this connection has served, each with the number of the last checkout for it.
-    pub(in crate::pg) served: HashMap<TenantId, u64>,
+    pub(in crate::pg) served: HashMap<TenantId, u64, RandomState>,
     /// The tenant that this connection served last.
     last_tenant: Option<TenantId>,
 }
@@ -101,14 +101,14 @@ impl Slot {
             is_busy: false,
             is_open: false,
             last_checkout: 0,
-            served: HashMap::new(),
+            served: HashMap::default(),
             last_tenant: None,
         }
     }
 
     /// Puts a new connection into the slot, which has served no tenant, and returns the pool of the old one.
     pub(in crate::pg) fn replace_connection(&mut self, pool: Pool) -> Pool {
-        self.served = HashMap::new();
+        self.served = HashMap::default();
         // The tenant that it was warmed for drew no random numbers.
         self.last_tenant = None;
         self.is_open = true;
@@ -154,7 +154,7 @@ impl State {
         slot.last_checkout = checkout;
         slot.is_open = true;
         if opened == Opened::Now {
-            slot.served = HashMap::new();
+            slot.served = HashMap::default();
             slot.last_tenant = None;
         }
         let Some(tenant) = tenant else { return false };
@@ -183,7 +183,6 @@ impl Slots {
     ) -> Result<CheckedOut, Failure> {
         let waiting = Waiting::begin(&self.waiting);
         let mut request = Request::new(tenant, self.shared.opener.limits.connect);
-        let begin = Instant::now();
         let open = || self.open();
         let choose = |permit| {
             let (index, pool, affinity) = self.state().pick(tenant, self.shared.sharing);
@@ -192,7 +191,7 @@ impl Slots {
         };
         let shortage = &self.shared.shortage;
         let taken = check_out(&self.permits, &mut request, shortage, open, choose).await;
-        self.shared.waits.observe(request.holds_some, begin.elapsed());
+        self.shared.waits.observe(request.holds_some, request.asked_at.elapsed());
         drop(waiting);
         taken.map(|(permit, object)| self.checked_out(object, permit, tenant))
     }
@@ -234,7 +233,7 @@ impl Slots {
             if !removed.is_empty() {
                 open -= 1;
                 slot.is_open = false;
-                slot.served = HashMap::new();
+                slot.served = HashMap::default();
                 closed.extend(removed);
             }
         }
@@ -253,7 +252,7 @@ impl Slots {
         }
         slot.is_open = slot.pool.status().size > 0;
         if !slot.is_open {
-            slot.served = HashMap::new();
+            slot.served = HashMap::default();
         }
         let replaced = self.replace_if_ready(&mut state);
         let task = ReplacementTask::if_due(self, &mut state);

@@ -44,6 +44,7 @@ impl From<Denied> for Failure {
 /// A request for a permit. It can be made more than once, and keeps its position among those that wait.
 pub(in crate::pg) struct Request {
     tenant: Option<TenantId>,
+    pub(in crate::pg) asked_at: Instant,
     deadline: Instant,
     number: Option<u64>,
     /// Whether the tenant held a connection when it asked.
@@ -56,7 +57,7 @@ impl Request {
         let now = Instant::now();
         // A wait that no clock can hold is as good as a very long one.
         let deadline = now.checked_add(wait).unwrap_or(now + Duration::from_hours(24));
-        Self { tenant, deadline, number: None, holds_some: false }
+        Self { tenant, asked_at: now, deadline, number: None, holds_some: false }
     }
 }
 

@@ -21,6 +21,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::domain::names::TenantId;
@@ -55,7 +56,7 @@ pub(super) struct Queue<W> {
     /// The number of free connections that a slow tenant may not take.
     for_quick: usize,
     slow_after: Duration,
-    tenants: HashMap<Option<TenantId>, Share<W>>,
+    tenants: HashMap<Option<TenantId>, Share<W>, RandomState>,
     /// The tenants that wait: how many connections each holds, and the ticket of its first request.
     order: BTreeSet<(usize, u64, Option<TenantId>)>,
     next_number: u64,
@@ -156,7 +157,7 @@ impl<W> Queue<W> {
             for_none: (total * fairness.reserve / 200).max(least),
             for_quick: (total * fairness.reserve / 100).max(least),
             slow_after: fairness.slow_after,
-            tenants: HashMap::new(),
+            tenants: HashMap::default(),
             order: BTreeSet::new(),
             next_number: 0,
             active: 0,
