@@ -8,6 +8,7 @@ pub mod context;
 pub mod detached;
 pub mod jwt;
 pub mod password;
+mod random;
 pub mod secret_key;
 pub mod token;
 

@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash;
 use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
-use argon2::{Algorithm, Argon2, Block, RECOMMENDED_SALT_LEN, Version};
+use argon2::{Algorithm, Argon2, Block, Version};
 
 use self::queue::{Client, Queue};
+use crate::auth::random;
 use crate::domain::address::counted_as;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::Password;
@@ -216,9 +217,7 @@ impl Hasher {
 
 impl Inner {
     fn hash(&self, password: &[u8]) -> password_hash::Result<phc::PasswordHash> {
-        let mut salt = [0; RECOMMENDED_SALT_LEN];
-        fill_randomly(&mut salt)?;
-        let salt = Salt::new(&salt)?;
+        let salt = Salt::generate();
         let length = argon2::Params::DEFAULT_OUTPUT_LEN;
         let output = self.compute(&self.argon2, password, &salt, length)?;
         Ok(phc::PasswordHash { salt: Some(salt), hash: Some(output), ..self.dummy.clone() })
@@ -267,20 +266,15 @@ impl fmt::Debug for Hasher {
 /// Creates a random hash that no known password matches, in the form that the parameters give. Comparing against it
 /// costs the same as against a computed one.
 fn dummy(params: &argon2::Params) -> password_hash::Result<phc::PasswordHash> {
-    let (mut salt, mut hash) = ([0; RECOMMENDED_SALT_LEN], [0; argon2::Params::DEFAULT_OUTPUT_LEN]);
-    fill_randomly(&mut salt)?;
-    fill_randomly(&mut hash)?;
+    let mut hash = [0; argon2::Params::DEFAULT_OUTPUT_LEN];
+    random::fill(&mut hash);
     Ok(phc::PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
         params: ParamsString::try_from(params)?,
-        salt: Some(Salt::new(&salt)?),
+        salt: Some(Salt::generate()),
         hash: Some(Output::new(&hash)?),
     })
-}
-
-fn fill_randomly(bytes: &mut [u8]) -> password_hash::Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_unspecified| password_hash::Error::RngFailure)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretSlice, SecretString};
 
+use crate::auth::random;
 use crate::domain::error::{Error, Result};
 use crate::domain::rule::Rule;
 
@@ -53,7 +54,7 @@ impl SecretKey {
     #[must_use]
     pub fn generate() -> SecretString {
         let mut random = Zeroizing::new([0_u8; RANDOM_LEN]);
-        fill(&mut *random);
+        random::fill(&mut *random);
         SecretString::from(STANDARD.encode(*random))
     }
 
@@ -112,12 +113,6 @@ fn derive(secret: &Prk, purpose: &[u8]) -> Zeroizing<[u8; DERIVED_LEN]> {
         .and_then(|key| key.fill(&mut *out))
         .expect("the length is that of one digest");
     out
-}
-
-/// Fills the buffer with random bytes from the operating system.
-fn fill(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes)
-        .expect("aws-lc ends the process rather than return without entropy");
 }
 
 /// Returns the data that is authenticated with a wrapped key.

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::auth::random;
 use crate::domain::rule::Rule;
 
 /// The digits of base62, in the order of their values.
@@ -317,7 +318,7 @@ fn push_random(text: &mut String, count: usize) {
     let mut missing = count;
     let mut random = Zeroizing::new([0_u8; 64]);
     while missing > 0 {
-        fill(&mut *random);
+        random::fill(&mut *random);
         for byte in random.iter().filter(|byte| **byte < REFUSED_FROM).take(missing) {
             text.push(char::from(digit(u32::from(byte % 62))));
             missing -= 1;
@@ -328,12 +329,6 @@ fn push_random(text: &mut String, count: usize) {
 /// Returns the digit of base62 with this value, which is below 62.
 fn digit(value: u32) -> u8 {
     usize::try_from(value).ok().and_then(|value| ALPHABET.get(value)).copied().unwrap_or(b'0')
-}
-
-/// Fills the buffer with random bytes from the operating system.
-fn fill(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes)
-        .expect("aws-lc ends the process rather than return without entropy");
 }
 
 #[cfg(test)]

@@ -2,16 +2,19 @@
 
 use std::fmt;
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::SecretSlice;
+use secrecy::zeroize::Zeroizing;
 use time::{Duration, OffsetDateTime};
 
+use crate::auth::random;
 use crate::domain::error::{Error, Result};
 
 pub(super) const READ_KEY: &str = "read signing key";
+
+const MAKE_KEY: &str = "make signing key";
 
 /// A key pair that signs access tokens.
 pub struct SigningKey {
@@ -34,11 +37,15 @@ impl SigningKey {
     /// Creates a random key pair.
     ///
     /// # Errors
-    /// [`Error::Internal`] if the system provides no randomness.
+    /// [`Error::Internal`] if the library refuses the key.
     pub fn generate() -> Result<Self> {
+        // A private key of Ed25519 is 32 random bytes (RFC 8032, section 5.1.5).
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        random::fill(&mut *seed);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed)
+            .map_err(|error| Error::internal(MAKE_KEY, error))?;
         // Version 1 of PKCS#8, which every other tool reads.
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
-            .map_err(|e| Error::internal("make signing key", e))?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(|error| Error::internal(MAKE_KEY, error))?;
         Self::read(pkcs8.as_ref())
     }
 
