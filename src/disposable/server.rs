@@ -73,6 +73,10 @@ impl DisposableServer {
         let root_token = Uuid::new_v4().to_string();
         let mut values = settings(&server.url(database.name()));
         values.push(("root_token", root_token.clone()));
+        if is_lent {
+            // For one test. Each worker registers all routes, which takes a debug build milliseconds.
+            values.push(("http.workers", "1".to_owned()));
+        }
         values.extend(more);
         #[cfg(feature = "testing")]
         let variables =
