@@ -45,9 +45,19 @@ pub use purpose::Purpose;
 pub use reload::Reload;
 pub use secrets::FirstStart;
 
+/// The routes that a document describes.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy)]
+pub(crate) enum Described {
+    /// All that the server has.
+    All,
+    /// The application's own.
+    Own,
+}
+
 /// Makes an `OpenAPI` document.
 #[cfg(feature = "testing")]
-pub(crate) type Document = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+pub(crate) type Document = Box<dyn Fn(Described) -> serde_json::Value + Send + Sync>;
 
 /// A server with its listeners.
 pub struct App {
@@ -130,8 +140,11 @@ impl App {
     #[cfg(feature = "testing")]
     pub(crate) fn document(&self) -> Document {
         let offer = self.offer.clone();
-        Box::new(move || {
-            let described = http::openapi_of(Surface::All, &offer);
+        Box::new(move |described| {
+            let described = match described {
+                Described::All => http::openapi_of(Surface::All, &offer),
+                Described::Own => http::openapi_of_application(&offer),
+            };
             document(&described, None, Version::V3_1).unwrap_or_default()
         })
     }

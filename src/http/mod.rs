@@ -62,6 +62,8 @@ use crate::domain::names::Email;
 use crate::service::Services;
 use crate::telemetry::Metrics;
 
+#[cfg(feature = "testing")]
+pub use document::openapi_of_application;
 pub use document::{Offer, openapi, openapi_of};
 pub use mount::Mount;
 pub(crate) use native::extractors;

@@ -49,6 +49,12 @@ impl Document {
         &self.value
     }
 
+    /// Whether a template matches the path.
+    #[must_use]
+    pub fn describes(&self, path: &str) -> bool {
+        !self.templates_of(path).is_empty()
+    }
+
     /// Compares an answer with the document.
     ///
     /// # Errors

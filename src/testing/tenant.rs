@@ -18,7 +18,8 @@ use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use crate::service::tenants::TenantTx;
 
 /// The password of every user that a test creates.
-const PASSWORD: &str = "Of-every-test-user-1";
+/// Longer than any common one, with which a debug build compares a shorter one for milliseconds.
+const PASSWORD: &str = "The password of every user of a test";
 
 /// A tenant of one test, taken from the vacancies of the server that the tests of the process share, and removed when it
 /// is dropped. Requests that it sends are those of its admin.
