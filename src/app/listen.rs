@@ -98,7 +98,7 @@ struct Shared<'a> {
     metrics: &'a Arc<Metrics>,
     settings: Arc<http::Settings>,
     limits: Arc<Limits>,
-    offer: http::Offer,
+    served: http::Served,
     documents: web::Data<Documents>,
     keep_alive: KeepAlive,
     shutdown_timeout: Duration,
@@ -113,8 +113,8 @@ impl<'a> Shared<'a> {
         options: &Options,
     ) -> Self {
         let offer = options.offer_of(settings, backend.parts.tenant_set.has_profiles());
-        let described = offer.clone();
-        let documents = Documents::of(move || http::openapi_of(Surface::All, &described));
+        let served = offer.served;
+        let documents = Documents::of(move || http::openapi_of(Surface::All, &offer));
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit an f64 for the next million years"
@@ -124,10 +124,10 @@ impl<'a> Shared<'a> {
         Self {
             backend,
             metrics,
-            settings: Arc::new(http_settings(settings, offer.served)),
+            settings: Arc::new(http_settings(settings, served)),
             limits: Arc::clone(limits),
             documents: web::Data::new(documents),
-            offer,
+            served,
             keep_alive: settings.http.keep_alive.map_or(KeepAlive::Disabled, KeepAlive::Timeout),
             shutdown_timeout: settings.http.shutdown_timeout,
         }
@@ -145,8 +145,8 @@ impl<'a> Shared<'a> {
         let (metrics, clock) = (Arc::clone(self.metrics), self.backend.clock.clone());
         let (settings, limits) = (Arc::clone(&self.settings), Arc::clone(&self.limits));
         let documents = self.documents.clone();
-        let routes = web::Data::new(http::Routes::of(&http::openapi_of(surface, &self.offer)));
-        let routes_of = self.offer.served;
+        let routes = web::Data::new(http::Routes::default());
+        let offered = self.served;
         let server = HttpServer::new(move || {
             let db = database
                 .pools(pools)
@@ -160,7 +160,7 @@ impl<'a> Shared<'a> {
             };
             let app = actix_web::App::new()
                 .configure(|config| {
-                    http::mount(&mut http::Mount::Worker(config), surface, routes_of);
+                    http::mount(&mut http::Mount::Worker(config), surface, offered);
                 })
                 .app_data(web::Data::new(site))
                 .app_data(documents.clone())

@@ -19,7 +19,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::request_span::{REQUEST_ID, span};
-use super::routes::{Routes, method_not_allowed_in_form};
+use super::routes::method_not_allowed_in_form;
 use super::{Dialect, Site, cause_of, control, refusals, refuse};
 use crate::domain::error::{Error, Malformed, with_causes};
 use crate::domain::outage::Outage;
@@ -46,13 +46,11 @@ const UNMATCHED: &str = "unmatched";
 /// The errors of the inner services, with the request id as a header.
 pub async fn observe<B: MessageBody + 'static>(
     site: web::Data<Site>,
-    routes: web::Data<Routes>,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
     let id = Uuid::now_v7().to_string();
     let method = known_method(request.method());
-    let path = request.path().to_owned();
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
@@ -61,8 +59,8 @@ pub async fn observe<B: MessageBody + 'static>(
     request.extensions_mut().insert(standings.clone());
     let span = span(&id, method, &request);
     // A path can hold an e-mail address or a secret, so the log has its pattern.
-    let pattern = routes.pattern(&path);
-    if let Some(pattern) = pattern {
+    let pattern = request.match_pattern();
+    if let Some(pattern) = &pattern {
         span.record("http.route", pattern);
     }
     let started = Instant::now();
@@ -102,7 +100,7 @@ pub async fn observe<B: MessageBody + 'static>(
         Err(error) => {
             let mut answer = error.error_response();
             let status = answer.status().as_u16();
-            let route = pattern.unwrap_or(UNMATCHED).to_owned();
+            let route = pattern.unwrap_or_else(|| UNMATCHED.to_owned());
             site.metrics.count_request(method, route, status, took);
             log_answer(Some(&error), status, took, is_access_logged);
             finish(answer.headers_mut(), value, &standings);

@@ -1,7 +1,6 @@
 //! Answers requests that no handler answers: `OPTIONS`, a wrong method on a known path, an unknown path.
 //!
-//! A 405 always lists the methods in `Allow` (RFC 9110, 15.5.6), in the form of the dialect. The methods of our own paths
-//! come from the OpenAPI document, those of an application's from actix-web's list of routes.
+//! A 405 always lists the methods in `Allow` (RFC 9110, 15.5.6), in the form of the dialect.
 
 use std::sync::OnceLock;
 
@@ -11,21 +10,20 @@ use actix_web::http::header::{ACCEPT, ALLOW, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::introspection::{IntrospectionNode, IntrospectionTree};
 use actix_web::{HttpRequest, HttpResponse, web};
-use utoipa::openapi::{OpenApi, PathItem};
 
 use super::{Served, Site, host, refuse};
 use crate::domain::error::{Error, Malformed, Noun};
 
+/// The order in which `Allow` lists methods, after those that only an application uses.
+const LISTED: [Method; 5] = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
+
 /// The address of the console.
 const CONSOLE: &str = "/console";
 
-/// The paths that are served and their methods, to distinguish a wrong method from an unknown path.
-pub struct Routes {
-    /// Our own routes, from the document, so that they are always up to date.
-    ours: Vec<Route>,
-    /// The application's routes, read at the first use: they are not registered before.
-    applications: OnceLock<Vec<Route>>,
-}
+/// The paths that are served and their methods, to distinguish a wrong method from an unknown path. They are read at the
+/// first use from actix-web, which knows them once the server runs.
+#[derive(Default)]
+pub struct Routes(OnceLock<Vec<Route>>);
 
 struct Route {
     path: ResourceDef,
@@ -33,40 +31,16 @@ struct Route {
 }
 
 impl Routes {
-    /// Reads our routes from the document.
-    #[must_use]
-    pub fn of(document: &OpenApi) -> Self {
-        let route = |(path, item): (&String, &PathItem)| {
-            let methods = [
-                (item.get.is_some(), Method::GET),
-                (item.put.is_some(), Method::PUT),
-                (item.post.is_some(), Method::POST),
-                (item.delete.is_some(), Method::DELETE),
-                (item.patch.is_some(), Method::PATCH),
-            ];
-            let methods = methods.into_iter().filter(|(on, _)| *on).map(|(_, m)| m).collect();
-            Route { path: ResourceDef::new(path.as_str()), methods }
-        };
-        let ours = document.paths.paths.iter().map(route).collect();
-        Self { ours, applications: OnceLock::new() }
-    }
-
-    /// Returns the pattern that a path of ours matches, for labels.
-    pub(super) fn pattern(&self, path: &str) -> Option<&str> {
-        self.ours.iter().find(|route| route.path.is_match(path))?.path.pattern()
-    }
-
     /// Returns the methods of a path; none if the path is unknown.
     fn methods(&self, request: &HttpRequest) -> Vec<Method> {
-        let path = request.path();
-        if let Some(route) = self.ours.iter().find(|route| route.path.is_match(path)) {
-            return route.methods.clone();
-        }
         let known = request.app_data::<web::Data<IntrospectionTree>>();
         let Some(tree) = known else { return Vec::new() };
-        let routes = self.applications.get_or_init(|| routes_below(&tree.root));
-        let matching = routes.iter().filter(|route| route.path.is_match(path));
-        matching.flat_map(|route| route.methods.iter().cloned()).collect()
+        let routes = self.0.get_or_init(|| routes_below(&tree.root));
+        let matching = routes.iter().filter(|route| route.path.is_match(request.path()));
+        let mut methods: Vec<Method> =
+            matching.flat_map(|route| route.methods.iter().cloned()).collect();
+        methods.sort_by_key(|method| LISTED.iter().position(|listed| listed == method));
+        methods
     }
 }
 

@@ -17,4 +17,5 @@ pub(super) fn sweep(archives: &StoredArchives) -> Job {
         }
         Ok(Next::AfterInterval)
     })
+    .after_first_requests()
 }

@@ -45,4 +45,5 @@ pub(super) fn check_damage(damage: &Damage) -> Job {
             .boxed(),
         ))
     })
+    .after_first_requests()
 }

@@ -51,4 +51,5 @@ pub(super) fn check_new_tenants(provisioning: &Provisioning) -> Job {
             Err(error) => Err(error),
         }
     })
+    .after_first_requests()
 }
