@@ -6,7 +6,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-otlp test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills rounds \
+.PHONY: help run test test-hostile test-superuser test-sets test-browser test-clients test-generators test-otlp test-deploy lint-deploy test-upgrade test-pooler test-engine test-citus example fuzz fuzz-archive lint fmt fmt-check clippy layering bless doc docs deny ci migrate bench faults kills rounds \
 	image cargo postgres-to-run postgres-to-test
 
 help: ## list these targets
@@ -83,6 +83,9 @@ test-citus: cargo ## run the tests on the Citus cluster whose coordinator is at 
 fuzz: cargo ## send generated requests to every operation of the OpenAPI document (ARGS="--include-tag control")
 	@.ci/ensure-postgres
 	tests/fuzz/run $(ARGS)
+
+fuzz-archive: cargo ## give the reader of archives any bytes, guided by coverage (ARGS="-max_total_time=600" for ten minutes)
+	CARGO="$(CARGO)" fuzz/run $(ARGS)
 
 example: cargo postgres-to-test ## test the application of the tutorial, and build a program that only depends on the crate
 	$(CARGO) test --manifest-path examples/notes/Cargo.toml --target-dir target
