@@ -98,6 +98,7 @@ mod otlp;
 mod outage_at_start;
 mod own_account;
 mod point_in_time;
+mod poolers;
 mod portability;
 mod profile_events;
 mod proven_addresses;

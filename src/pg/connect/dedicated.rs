@@ -6,8 +6,9 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use futures_util::future::join;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
-use crate::domain::names::{SchemaName, TenantId};
+use crate::domain::names::SchemaName;
 use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::{Failure, server_message};
@@ -27,7 +28,8 @@ pub enum OpenError {
 /// A dedicated connection, for statements of migrations that PostgreSQL runs only outside a transaction.
 ///
 /// It has the role of migrations and sees one schema from start to end. Role and search path are startup parameters, no
-/// session state is set, and the connection is closed after use. A pooler refuses or ignores the parameter; [`open`](Self::open) detects both.
+/// session state is set, and the connection is closed after use. A pooler refuses or ignores the parameters, or takes the
+/// search path alone; [`open`](Self::open) detects each.
 ///
 /// Dropped while a statement runs, it cancels the statement.
 pub(in crate::pg) struct DedicatedConnection {
@@ -48,20 +50,18 @@ impl DedicatedConnection {
     ) -> Result<Self, OpenError> {
         let role = rules.migrator().map_or_else(String::new, |role| format!("-c role={role}"));
         let lock = rules.limits.lock.as_millis();
-        let options = format!("{role} -c statement_timeout=0 -c lock_timeout={lock}");
-        Self::open_with(endpoint, schema, &options).await
+        let path = format!("-c search_path={schema},extensions,pg_temp");
+        let limits = format!("-c statement_timeout=0 -c lock_timeout={lock}");
+        Self::open_with(endpoint, &format!("{path} {role} {limits}")).await
     }
 
     /// Connects with these options too.
-    async fn open_with(
-        endpoint: &Endpoint,
-        schema: &SchemaName,
-        options: &str,
-    ) -> Result<Self, OpenError> {
-        let path = format!("{schema},extensions,pg_temp");
+    async fn open_with(endpoint: &Endpoint, options: &str) -> Result<Self, OpenError> {
+        // No pooler keeps a setting that it does not know, as some keep the search path of a client.
+        let mark = Uuid::new_v4().simple().to_string();
         let before = endpoint.config.get_options().unwrap_or_default();
         let mut config = endpoint.config.clone();
-        config.options(format!("{before} -c search_path={path} {options}"));
+        config.options(format!("{before} {options} -c rowhouse.connection={mark}"));
         let client = match connect(&Endpoint { config, tls: endpoint.tls.clone() }).await {
             Ok(client) => client,
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
@@ -72,7 +72,8 @@ impl DedicatedConnection {
                 return Err(Failure::from(PoolError::Timeout(TimeoutType::Create)).into());
             }
         };
-        let asked = client.query_typed("SELECT current_setting('search_path') AS path", &[]);
+        let sql = "SELECT coalesce(current_setting('rowhouse.connection', true), '') AS mark";
+        let asked = client.query_typed(sql, &[]);
         // A server that lets clients in may answer none.
         let answer = match endpoint.config.get_connect_timeout() {
             Some(limit) => {
@@ -81,8 +82,7 @@ impl DedicatedConnection {
             None => asked.await,
         };
         let found = answer.map_err(Failure::from)?;
-        let found = found.first().map(|row| row.get::<_, String>("path")).unwrap_or_default();
-        if found.replace(' ', "") != path {
+        if found.first().is_none_or(|row| row.get::<_, String>("mark") != mark) {
             return Err(OpenError::NotDirect);
         }
         Ok(Self { client, tls: endpoint.tls.clone(), is_busy: AtomicBool::new(false) })
@@ -122,9 +122,7 @@ impl Drop for DedicatedConnection {
 /// # Errors
 /// [`OpenError::Failed`] if the server cannot be reached.
 pub async fn is_direct(endpoint: &Endpoint) -> Result<bool, OpenError> {
-    // Any name will do: a search path may name a schema that does not exist.
-    let schema = SchemaName::of(TenantId::generate());
-    match DedicatedConnection::open_with(endpoint, &schema, "").await {
+    match DedicatedConnection::open_with(endpoint, "").await {
         Ok(_) => Ok(true),
         Err(OpenError::NotDirect) => Ok(false),
         Err(error) => Err(error),

@@ -7,10 +7,7 @@ use rowhouse::config::Settings;
 use rowhouse::domain::page::Window;
 use rowhouse::pg::rules::Statements;
 use rowhouse::service::fleet::{MigrationRequest, RecoveryOutcome, WorkFilter};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::Client;
-use tokio_postgres::config::Host;
 use uuid::Uuid;
 
 use super::fixture::{
@@ -19,6 +16,7 @@ use super::fixture::{
 };
 use super::kills::signal;
 use super::transitions::wait_for_two_heartbeats;
+use crate::support::pooler::{self, StartupOptions};
 use crate::support::{Snapshot, TestApp, settings_for};
 
 /// Starts a server that checks for abandoned runs every 50 ms.
@@ -405,58 +403,9 @@ async fn control_plane_statements_are_cached_by_default_unless_a_pooler_is_in_fr
 
 /// Opens a backend through a proxy that refuses the `options` startup parameter, as a pooler does.
 async fn backend_behind_a_pooler(fixture: &Fixture) -> Backend {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    let port = listener.local_addr().expect("the listener is bound").port();
-    let upstream: tokio_postgres::Config =
-        fixture.database.url().parse().expect("the URL is valid");
-    let login = upstream.get_user().expect("the URL has a user").to_owned();
-    let password =
-        String::from_utf8_lossy(upstream.get_password().unwrap_or_default()).into_owned();
-    let name = upstream.get_dbname().expect("the URL has a database").to_owned();
-    let url = format!("postgres://{login}:{password}@127.0.0.1:{port}/{name}");
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let upstream = upstream.clone();
-            tokio::spawn(async move { forward(client, &upstream).await });
-        }
-    });
+    let url = pooler::before(&fixture.database.url(), StartupOptions::Refused).await;
     let mut values = settings_for(&url);
-    // This proxy is reached directly, also if the suite runs behind a pooler.
-    values.push(("database.url", url));
     values.push(("tenant_migrations", fixture.folder.path().display().to_string()));
     let settings = Settings::from_values(&values).expect("the settings of a test are good");
     Backend::open(&settings, &Options::default()).await.expect("the backend of a test opens")
-}
-
-const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
-
-async fn forward(mut client: TcpStream, upstream: &tokio_postgres::Config) -> std::io::Result<()> {
-    let first = loop {
-        let length = client.read_u32().await?;
-        let mut message = vec![0; usize::try_from(length).unwrap_or(0).saturating_sub(4)];
-        client.read_exact(&mut message).await?;
-        if message != SSL_REQUEST {
-            break [&length.to_be_bytes()[..], &message].concat();
-        }
-        client.write_all(b"N").await?;
-    };
-    if first.windows(9).any(|part| part == b"\0options\0") {
-        let fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
-        let length = u32::try_from(fields.len() + 4).unwrap_or(0).to_be_bytes();
-        return client.write_all(&[b"E", &length[..], &fields[..]].concat()).await;
-    }
-    let port = upstream.get_ports().first().copied().unwrap_or(5432);
-    match &upstream.get_hosts()[0] {
-        Host::Tcp(host) => {
-            let mut server = TcpStream::connect((host.as_str(), port)).await?;
-            server.write_all(&first).await?;
-            copy_bidirectional(&mut client, &mut server).await?;
-        }
-        Host::Unix(folder) => {
-            let mut server = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
-            server.write_all(&first).await?;
-            copy_bidirectional(&mut client, &mut server).await?;
-        }
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ pub mod log;
 pub mod markdown;
 pub mod migration_lock;
 pub mod own_cluster;
+pub mod pooler;
 pub mod postgres;
 pub mod program;
 #[path = "../../support/proxy.rs"]
