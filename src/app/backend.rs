@@ -179,10 +179,14 @@ impl Backend {
         // If it is unknown whether a pooler is in between, unnamed statements work in both cases, and so does a query that
         // is not cancelled.
         rules.direct = dedicated::direct(&found.owner, &found.runtime).await;
+        rules.limits.client_check = dedicated::client_check(&found.owner, rules.direct).await;
         let is_direct = rules.direct.owner;
         if purpose != Purpose::Operate {
-            let (runtime, limits) = (&found.runtime, rules.limits);
-            rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
+            // A pooler may use a session that is older than the limits of the login.
+            if rules.direct.runtime {
+                let (runtime, limits) = (&found.runtime, rules.limits);
+                rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
+            }
             if is_direct && settings.database.statements == CachedStatements::Auto {
                 rules.control_statements = Statements::Cached;
             }

@@ -24,6 +24,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         statement: database.statement_timeout,
         lock: database.lock_timeout,
         idle_in_transaction: database.idle_in_transaction_timeout,
+        client_check: None,
     };
     // The backend asks the server later whether the login has the limits and whether a pooler is in between.
     let accepted = database.accept_exposures.clone();

@@ -83,6 +83,9 @@ pub struct TimeLimits {
     pub lock: Duration,
     /// Longest pause inside a transaction (`idle_in_transaction_session_timeout`).
     pub idle_in_transaction: Duration,
+    /// How often the server looks whether the client of a running query is still there
+    /// (`client_connection_check_interval`); none where a request cancels an abandoned query.
+    pub client_check: Option<Duration>,
 }
 
 impl Default for TimeLimits {
@@ -92,6 +95,7 @@ impl Default for TimeLimits {
             statement: Duration::from_secs(30),
             lock: Duration::from_secs(5),
             idle_in_transaction: Duration::from_secs(30),
+            client_check: None,
         }
     }
 }
@@ -201,7 +205,8 @@ impl MakeTlsConnect<Socket> for Tls {
 
 /// Whether the connections of each login reach the server itself, and not a pooler before it. A query that was abandoned
 /// is cancelled only on a direct connection: a pooler gives the connection to another client, and some end when they are
-/// asked to cancel. Elsewhere `statement_timeout` ends the query.
+/// asked to cancel. Elsewhere the server looks itself whether the client is still there ([`TimeLimits::client_check`]),
+/// and `statement_timeout` ends the query at the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Direct {
     /// Those of the owner.
@@ -300,4 +305,8 @@ pub(super) fn write_limits(out: &mut String, limits: &TimeLimits) {
         limits.lock.as_millis(),
         limits.idle_in_transaction.as_millis(),
     );
+    if let Some(interval) = limits.client_check {
+        let interval = interval.as_millis();
+        let _ = write!(out, "; SET LOCAL client_connection_check_interval = {interval}");
+    }
 }

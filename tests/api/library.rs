@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::isolation::fixture;
 use crate::support::callers::send;
 use crate::support::scoped::{make_key, plaintext};
-use crate::support::{Answer, Caller, TestApp, TestTenant, limit_of_abandoned};
+use crate::support::{Answer, Caller, TestApp, TestTenant};
 
 #[get("/notes")]
 async fn notes(tx: TenantTx) -> Result<HttpResponse, Problem> {
@@ -331,11 +331,7 @@ async fn a_panic_in_a_handler_is_a_500_and_rolls_back() {
 
 #[tokio::test]
 async fn a_slow_handler_is_stopped_with_503_and_its_query_is_cancelled() {
-    let site = open_with(&[
-        ("http.request_timeout", "400ms"),
-        ("database.statement_timeout", limit_of_abandoned()),
-    ])
-    .await;
+    let site = open_with(&[("http.request_timeout", "400ms")]).await;
     let acme = site.app.log_in(&site.acme.admin_email).await;
     let globex = site.app.log_in(&site.globex.admin_email).await;
     for _ in 0..3 {
@@ -355,11 +351,7 @@ async fn a_slow_handler_is_stopped_with_503_and_its_query_is_cancelled() {
 /// actix does not drop the handler of a caller that has disconnected; the time limit does.
 #[tokio::test]
 async fn a_request_of_a_disconnected_caller_is_rolled_back_at_the_time_limit() {
-    let site = open_with(&[
-        ("http.request_timeout", "400ms"),
-        ("database.statement_timeout", limit_of_abandoned()),
-    ])
-    .await;
+    let site = open_with(&[("http.request_timeout", "400ms")]).await;
     let acme = site.app.log_in(&site.acme.admin_email).await;
     let globex = site.app.log_in(&site.globex.admin_email).await;
     for milliseconds in [1, 5, 20, 60, 120] {

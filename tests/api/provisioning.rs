@@ -10,9 +10,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::migration_lock::with_migrations;
-use crate::support::{
-    Answer, MigrationLock, Snapshot, StrayRoles, TestApp, TestEngine, limit_of_abandoned, wire,
-};
+use crate::support::{Answer, MigrationLock, Snapshot, StrayRoles, TestApp, TestEngine, wire};
 
 const SETUP: &str = "/api/tenant/setup";
 
@@ -286,12 +284,8 @@ async fn a_set_up_waits_for_a_lock_that_is_released_soon() {
 
 #[tokio::test]
 async fn a_timed_out_request_is_refused_and_creates_nothing_afterwards() {
-    let (app, lock) = MigrationLock::held(
-        TestApp::builder()
-            .with("http.request_timeout", "500ms")
-            .with("database.statement_timeout", limit_of_abandoned()),
-    )
-    .await;
+    let builder = TestApp::builder().with("http.request_timeout", "500ms");
+    let (app, lock) = MigrationLock::held(builder).await;
     let (before, strays) = (Snapshot::of(&app).await, StrayRoles::of(&app).await);
     let answer = set_up(&app, "acme").await;
     answer.refusal(503);

@@ -132,9 +132,9 @@ async fn check_runtime_login(
 /// CPU time of a guarded read.
 ///
 /// They are defaults of the login in this database (`ALTER ROLE .. IN DATABASE .. SET`). The server applies them
-/// when a session starts, so they are not session state that a client could leave behind, and they work behind a
-/// pooler. They are written once. If an operator or a process with other settings has chosen other limits, those
-/// stay, the result is false, and each transaction sets its own;
+/// when a session starts, so they are not session state that a client could leave behind, and a pooler's sessions that
+/// are older have none: behind one, each transaction sets them. They are written once. If an operator or a process
+/// with other settings has chosen other limits, those stay, the result is false, and each transaction sets its own;
 /// `ALTER ROLE rowhouse_runtime IN DATABASE .. RESET ALL` lets the next start choose again.
 ///
 /// # Errors

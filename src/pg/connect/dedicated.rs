@@ -1,6 +1,7 @@
 //! Dedicated connections, outside every pool, and the test whether a connection is direct or goes through a pooler.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use futures_util::future::join;
@@ -127,6 +128,23 @@ pub async fn is_direct(endpoint: &Endpoint) -> Result<bool, OpenError> {
         Err(OpenError::NotDirect) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// How often a server looks for the client of a query.
+const CLIENT_CHECK: Duration = Duration::from_secs(1);
+
+/// Returns how often the server is to look whether the client of a running query is still there: behind a pooler, which
+/// closes its connection together with the client's, so that a query that was abandoned ends. None for direct connections,
+/// and on a platform on which PostgreSQL cannot look.
+pub async fn client_check(owner: &Endpoint, direct: Direct) -> Option<Duration> {
+    if direct.owner && direct.runtime {
+        return None;
+    }
+    let client = connect(owner).await.ok()?;
+    let interval = CLIENT_CHECK.as_millis();
+    let sql = format!("BEGIN; SET LOCAL client_connection_check_interval = {interval}; ROLLBACK");
+    let tried = timeout(CLIENT_CHECK, client.batch_execute(&sql)).await;
+    matches!(tried, Ok(Ok(()))).then_some(CLIENT_CHECK)
 }
 
 /// Which of two logins reach the server directly. One of which that is unknown does not count.

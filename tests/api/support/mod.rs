@@ -277,11 +277,6 @@ fn pooler() -> Option<String> {
     std::env::var("TEST_POOLER").ok()
 }
 
-/// Returns a `database.statement_timeout` for a test that abandons a query: behind a pooler nothing else ends it.
-pub fn limit_of_abandoned() -> &'static str {
-    if is_behind_a_pooler() { "2s" } else { "30s" }
-}
-
 impl TestApp {
     /// Starts a server with the usual settings.
     pub async fn spawn() -> Self {

@@ -15,7 +15,7 @@ pub enum StartupOptions {
     /// They are left out: PgBouncer with `ignore_startup_parameters = options`.
     Ignored,
     /// The search path is kept, the rest is left out: PgBouncer of 1.20 and later with `track_extra_parameters =
-    /// search_path` too, before PostgreSQL 18 and later.
+    /// search_path` too, which works with PostgreSQL 18 and later.
     SearchPathKept,
 }
 

@@ -38,7 +38,7 @@ impl Drop for Tx {
         }
         let discarded = connection.discard();
         if !self.may_cancel {
-            return; // statement_timeout ends the query
+            return; // the server sees that its client is gone, or statement_timeout ends the query
         }
         // Without a runtime that could send the request, statement_timeout ends the query.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
