@@ -62,7 +62,7 @@ test-upgrade: cargo postgres-to-test ## replace servers of two builds under load
 	OLD="$(OLD)" NEW="$(NEW)" tests/upgrade/run
 
 test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transaction mode before the server's connections
-	tests/pooler/run $(ARGS)
+	CARGO="$(CARGO)" tests/pooler/run $(ARGS)
 
 # What the code sends to Citus, on an ordinary PostgreSQL: it proves nothing about Citus itself.
 test-engine: cargo postgres-to-test ## run API tests with the database taken for a Citus cluster (ARGS="-- fleet::" for some)

@@ -85,6 +85,11 @@ impl Fixture {
         opened.expect("the backend of a test opens")
     }
 
+    /// Opens a backend that reaches the server itself, as files outside a transaction need.
+    pub async fn direct_backend(&self) -> Backend {
+        self.backend(&[("database.url", &self.database.url())]).await
+    }
+
     /// Returns the program with these files.
     pub fn program(&self) -> Program {
         Program::on(&self.database)

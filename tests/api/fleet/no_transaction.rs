@@ -27,7 +27,7 @@ const FIRST: (&str, &str) = (
 async fn indexed_fixture(count: usize) -> Fixture {
     let mut fixture = Fixture::with(0).await;
     fixture.write(FIRST);
-    let backend = fixture.backend(&[]).await;
+    let backend = fixture.direct_backend().await;
     for number in 0..count {
         fixture.tenants.push(provision(&backend, &format!("t{number}")).await);
     }
@@ -54,7 +54,7 @@ const AFTER: [&str; 3] = ["notes_id_idx", "notes_pkey", "notes_runs_key"];
 async fn a_no_transaction_file_runs_statement_by_statement_and_inside_the_set_up_of_a_new_tenant() {
     let mut fixture = indexed_fixture(3).await;
     fixture.write(("V3__after.sql", "UPDATE notes SET runs = runs + 10;"));
-    let backend = fixture.backend(&[]).await;
+    let backend = fixture.direct_backend().await;
     fixture.tenants.push(provision(&backend, "new").await);
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 3, 0, 0]));
@@ -91,7 +91,7 @@ async fn an_interrupted_file_resumes_at_its_statement_after_dropping_invalid_ind
     let schema = fixture.schema(0);
     // Two equal rows: creating the unique index fails and leaves an invalid one.
     sql.batch_execute(&format!("INSERT INTO {schema}.notes VALUES (2, 0)")).await.unwrap();
-    let backend = fixture.backend(&[]).await;
+    let backend = fixture.direct_backend().await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("failed", None, [0, 0, 1, 0]));
     let error: String =
@@ -127,7 +127,7 @@ async fn a_statement_completed_but_not_journaled_is_not_repeated() {
     ] {
         sql.batch_execute(&statement).await.unwrap();
     }
-    let backend = fixture.backend(&[]).await;
+    let backend = fixture.direct_backend().await;
     let record = migrate(&backend, &MigrationRequest::default()).await;
     assert_eq!(outcome(&record), ("done", None, [0, 1, 0, 0]));
     assert_eq!(indexes(&sql, &fixture, 0).await, AFTER);

@@ -372,7 +372,7 @@ async fn behind_a_pooler_only_a_run_without_direct_connections_is_resumed() {
     assert_eq!(fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::NotDirect(id));
     assert_eq!(Snapshot::take(&sql).await, before);
     // A process with a direct connection resumes the run.
-    let direct = fixture.backend(&[]).await;
+    let direct = fixture.direct_backend().await;
     assert_eq!(direct.services.fleet.recover(&ctx).await.unwrap(), RecoveryOutcome::Recovered(id));
     wait_until_done(&sql).await;
     assert_eq!(fixture.versions(1).await, [1, 2, 3]);

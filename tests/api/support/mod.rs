@@ -250,7 +250,7 @@ pub fn settings_for(database_url: &str) -> Vec<(&'static str, String)> {
 /// names by host and port, if it does; for Citus, through a proxy that checks what is sent. The queries of a test itself
 /// always go to PostgreSQL directly. The pooler is that of the run's server: another server, or a proxy of a test, is
 /// reached directly.
-fn through_pooler(database_url: &str) -> String {
+pub fn through_pooler(database_url: &str) -> String {
     let Some(pooler) = pooler() else {
         return match TestEngine::of_run() {
             TestEngine::Postgres => database_url.to_owned(),

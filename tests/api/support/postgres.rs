@@ -5,6 +5,7 @@
 //! do the queries of the tests. `TEST_LOGIN=superuser` lets both be the superuser of the server instead.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rowhouse::app::{Backend, Options};
@@ -15,7 +16,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
 use super::markdown::Page;
-use super::{TestEngine, settings_for};
+use super::{TestEngine, settings_for, through_pooler};
 
 mod cluster;
 
@@ -193,12 +194,14 @@ impl TestDatabase {
 
     /// Refuses new connections and terminates the open ones, as if the server were unreachable.
     pub async fn close(&self) {
-        let (admin, name) = (self.connect_to_server().await, self.name());
-        let sql = format!(
-            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        // Committed first: a pooler connects again at once.
+        self.refuse_new_connections().await;
+        let name = self.name();
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         );
-        admin.batch_execute(&sql).await.expect("a test database can be closed");
+        let admin = self.connect_to_server().await;
+        admin.batch_execute(&end).await.expect("sessions can be ended");
     }
 
     /// Refuses new connections; open ones stay.
@@ -208,11 +211,20 @@ impl TestDatabase {
         admin.batch_execute(&sql).await.expect("a test database can be closed");
     }
 
-    /// Allows connections again.
+    /// Allows connections again, through a pooler too: for a moment longer it answers what the database has answered.
     pub async fn open(&self) {
         let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name());
         let admin = self.connect_to_server().await;
         admin.batch_execute(&sql).await.expect("a test database can be opened");
+        for url in [self.url(), self.runtime_url()] {
+            let url = through_pooler(&url);
+            for _ in 0..100 {
+                if answers(&url).await {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -304,6 +316,13 @@ fn with_database(base: &str, database: &str) -> String {
     let authority = before[scheme..].find('/').map_or(before.len(), |at| scheme + at);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{database}{query}", &before[..authority])
+}
+
+/// Whether a database answers a query.
+async fn answers(url: &str) -> bool {
+    let Ok((client, connection)) = tokio_postgres::connect(url, NoTls).await else { return false };
+    tokio::spawn(connection);
+    client.simple_query("SELECT 1").await.is_ok()
 }
 
 /// Opens a connection as the login that the URL names.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{SECRET_KEY, TestDatabase, TestEngine};
+use super::{SECRET_KEY, TestDatabase, TestEngine, through_pooler};
 
 /// The longest wait for the program; even on a busy machine, nothing that works takes this long.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -65,7 +65,7 @@ impl Program {
     /// Creates a program on an existing database.
     pub fn on(database: &TestDatabase) -> Self {
         let mut program = Self::embedded()
-            .with("DATABASE_URL", &database.url())
+            .with("DATABASE_URL", &through_pooler(&database.url()))
             .with("ROWHOUSE_SECRET_KEY", SECRET_KEY);
         for (key, value) in TestEngine::of_run().settings() {
             let variable = format!("ROWHOUSE_{}", key.replace('.', "__").to_uppercase());
