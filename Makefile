@@ -64,9 +64,13 @@ test-upgrade: cargo postgres-to-test ## replace servers of two builds under load
 test-pooler: cargo postgres-to-test ## run the tests with PgBouncer in transaction mode before the server's connections
 	CARGO="$(CARGO)" tests/pooler/run $(ARGS)
 
-# What the code sends to Citus, on an ordinary PostgreSQL: it proves nothing about Citus itself.
+# What the code sends to Citus, on an ordinary PostgreSQL: it proves nothing about Citus itself. Left out are the tests of
+# what a server does in another way there.
+NOT_WITH_ENGINE = $(shell sed -n 's/^\([a-z_:0-9]*\)\t.*\tengine$$/--skip \1/p' tests/api/citus/not_on_citus.txt)
+
 test-engine: cargo postgres-to-test ## run API tests with the database taken for a Citus cluster (ARGS="-- fleet::" for some)
-	TEST_ENGINE=citus $(CARGO) test --test api $(ARGS)
+	@sed -n 's/^\([a-z_:0-9]*\)\t\(.*\)\tengine$$/test-engine: SKIPPED \1: \2/p' tests/api/citus/not_on_citus.txt >&2
+	TEST_ENGINE=citus $(CARGO) test --test api $(ARGS) $(if $(filter --,$(ARGS)),,--) $(NOT_WITH_ENGINE)
 
 # The tests that a cluster cannot take, each with the rule of Citus. One test at a time: the databases of a server share
 # their roles, and Citus grants a role only where the nodes know all of its members.

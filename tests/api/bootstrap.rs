@@ -141,7 +141,8 @@ async fn the_error_for_an_unreachable_database_names_its_address_and_not_the_pas
         .expect("a free port can be found")
         .port();
     let url = format!("postgres://owner_one:hunter22@127.0.0.1:{port}/nowhere?sslmode=disable");
-    let error = start(&url, &[]).await.expect_err("no server listens there");
+    let nowhere = [("database.url", url.as_str())];
+    let error = start(&url, &nowhere).await.expect_err("no server listens there");
     assert!(error.contains(&format!("127.0.0.1:{port}, database nowhere")), "{error}");
     assert!(error.contains("refused") && !error.contains("hunter22"), "{error}");
 }
