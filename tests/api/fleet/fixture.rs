@@ -97,6 +97,11 @@ impl Fixture {
             .with("ROWHOUSE_FLEET__LEASE", "2s")
     }
 
+    /// Returns the program with these files, which reaches the server itself, as files outside a transaction need.
+    pub fn direct_program(&self) -> Program {
+        self.program().with("DATABASE_URL", &self.database.url())
+    }
+
     pub async fn sql(&self) -> Client {
         self.database.connect().await
     }

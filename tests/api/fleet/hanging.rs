@@ -75,7 +75,7 @@ async fn a_statement_outside_a_transaction_that_ends_its_connection_each_time_is
     let file = format!("-- rowhouse: no-transaction\nSELECT 1;\n{SLEEPS}");
     fixture.write(("V2__sleep.sql", &file));
     let ending = end_sleepers(&fixture).await;
-    let ran = fixture.program().run(&["migrate"]).expect(3);
+    let ran = fixture.direct_program().run(&["migrate"]).expect(3);
     ending.abort();
     assert!(ran.stderr.contains("V2__sleep.sql, line 3: the connection ended 3 times"), "{ran:?}");
 }
@@ -214,7 +214,7 @@ async fn a_second_signal_rolls_back_a_file_that_hangs_and_the_run_can_be_resumed
         }
         let file = format!("{mark}CREATE TABLE second (); {SLEEPS}");
         fixture.write(("V2__sleep.sql", &file));
-        let program = fixture.program();
+        let program = if mark.is_empty() { fixture.program() } else { fixture.direct_program() };
         let mut process =
             program.command(env!("CARGO_BIN_EXE_rowhouse"), &["migrate", "--workers", "1"]);
         let mut process = process

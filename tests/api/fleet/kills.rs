@@ -58,7 +58,7 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
         fixture.write(file);
     }
     let sql = fixture.sql().await;
-    let program = fixture.program();
+    let program = fixture.direct_program();
     let (mut hits, mut misses) = (0, 0);
     while hits < kills {
         assert!(misses < 10 * kills, "no kill met an open transaction");
@@ -93,7 +93,7 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
         .await;
     }
     eprintln!("{hits} kills inside a transaction, {misses} outside");
-    let last = fixture.program().run(&["migrate"]).expect(0);
+    let last = fixture.direct_program().run(&["migrate"]).expect(0);
     assert!(
         last.stderr.contains("was abandoned by a process that is gone: continuing it"),
         "{last:?}"

@@ -22,7 +22,7 @@ async fn half_run(count: usize) -> Fixture {
         sql.batch_execute(&table).await.expect("a table can be made");
     }
     fixture.write((NAME, &[MARK, ADD_LANG, COUNT, FAILS].concat()));
-    let ran = fixture.program().run(&["migrate"]).expect(3);
+    let ran = fixture.direct_program().run(&["migrate"]).expect(3);
     assert!(ran.stderr.contains("V2__lang.sql, line 4: "), "{ran:?}");
     assert_eq!(fixture.runs().await, vec![1; count]);
     fixture
@@ -31,7 +31,7 @@ async fn half_run(count: usize) -> Fixture {
 /// Mends the file, migrates, and returns why the tenant is refused.
 async fn refusal(fixture: &Fixture, parts: &[&str]) -> String {
     fixture.write((NAME, &([&[MARK], parts].concat()).concat()));
-    let ran = fixture.program().run(&["migrate"]).expect(3);
+    let ran = fixture.direct_program().run(&["migrate"]).expect(3);
     assert_eq!(fixture.versions(0).await, [1], "{ran:?}");
     assert_eq!(fixture.runs().await, [1], "no statement ran again: {ran:?}");
     assert!(!ran.stderr.contains("secret"), "{ran:?}");
@@ -78,7 +78,7 @@ async fn a_statement_that_was_not_reached_or_is_appended_runs_and_layout_and_com
     let again = ADD_LANG.replace("TABLE ", "TABLE\n  ").replace("COLUMN", "COLUMN /* 'new' */");
     let mend = "ALTER TABLE notes ALTER lang SET DEFAULT 'en';\n";
     fixture.write((NAME, &[MARK, "-- mended\n", &again, COUNT, ADD_MOOD, mend].concat()));
-    fixture.program().run(&["migrate"]).expect(0);
+    fixture.direct_program().run(&["migrate"]).expect(0);
     let sql = fixture.sql().await;
     for number in 0..2 {
         assert_eq!(default_of_lang(&sql, &fixture, number).await, "'en'::text");
@@ -91,7 +91,7 @@ async fn a_statement_that_was_not_reached_or_is_appended_runs_and_layout_and_com
 async fn the_advice_works_to_undo_and_forget_what_ran() {
     let fixture = half_run(2).await;
     fixture.write((NAME, &[MARK, &ADD_LANG.replace("de-secret", "en"), COUNT, ADD_MOOD].concat()));
-    let program = fixture.program();
+    let program = fixture.direct_program();
     program.run(&["migrate"]).expect(3);
     let sql = fixture.sql().await;
     for undo in ["ALTER TABLE {}.notes DROP COLUMN lang", "UPDATE {}.notes SET runs = 0"] {
@@ -115,7 +115,7 @@ async fn a_file_that_ran_half_way_is_not_run_under_another_number_or_in_a_transa
     fixture.remove(NAME);
     for (name, text) in [("V3__lang.sql", file.as_str()), (NAME, &file[MARK.len()..])] {
         fixture.write((name, text));
-        let refused = fixture.program().run(&["migrate"]).expect(1);
+        let refused = fixture.direct_program().run(&["migrate"]).expect(1);
         assert!(
             refused.stderr.contains("V2 ran half-way outside a transaction")
                 && refused.stderr.contains("(t0)"),
@@ -125,7 +125,7 @@ async fn a_file_that_ran_half_way_is_not_run_under_another_number_or_in_a_transa
     }
     assert_eq!(fixture.runs().await, [1]);
     fixture.write((NAME, &file));
-    fixture.program().run(&["migrate"]).expect(0);
+    fixture.direct_program().run(&["migrate"]).expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +138,7 @@ async fn an_invalid_index_of_a_statement_that_was_changed_is_dropped() {
         format!("{MARK}CREATE UNIQUE INDEX CONCURRENTLY {name} ON notes ({on});\n")
     };
     fixture.write((NAME, &file("notes_runs_key", "runs")));
-    let program = fixture.program();
+    let program = fixture.direct_program();
     program.run(&["migrate"]).expect(3);
     fixture.write((NAME, &file("notes_runs_id_key", "runs, id")));
     program.run(&["migrate"]).expect(0);
@@ -157,7 +157,7 @@ async fn an_index_that_another_statement_made_is_not_dropped_when_a_refused_one_
     sql.batch_execute(&index).await.unwrap();
     let file = |name: &str| format!("{MARK}CREATE INDEX CONCURRENTLY {name} ON notes (runs);\n");
     fixture.write((NAME, &file("notes_mine_idx")));
-    let program = fixture.program();
+    let program = fixture.direct_program();
     let ran = program.run(&["migrate"]).expect(3);
     assert!(ran.stderr.contains("already exists"), "{ran:?}");
     fixture.write((NAME, &file("notes_runs_idx")));
@@ -180,7 +180,7 @@ async fn a_statement_that_an_older_program_ran_is_recognized_by_its_place() {
         "{refused}"
     );
     fixture.write((NAME, &[MARK, &ADD_LANG.replace("de-secret", "en"), COUNT, ADD_MOOD].concat()));
-    fixture.program().run(&["migrate"]).expect(0);
+    fixture.direct_program().run(&["migrate"]).expect(0);
     assert_eq!(default_of_lang(&sql, &fixture, 0).await, "'de-secret'::text");
     assert_eq!(fixture.runs().await, [1]);
 }
