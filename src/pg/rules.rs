@@ -287,6 +287,21 @@ impl Rules {
         }
     }
 
+    /// Returns a statement as it is run on the coordinator of a cluster alone. The nodes need not know which roles the
+    /// runtime login can become, because the coordinator connects to them as the role that it has become; and Citus grants
+    /// a role on the nodes only where they know all roles of the member, those of other databases among them.
+    #[must_use]
+    pub fn only_here(&self, statement: &str) -> String {
+        if self.engine.is_citus() && !self.ddl_is_local {
+            format!(
+                "SET LOCAL citus.enable_ddl_propagation = off; {statement}; \
+                 SET LOCAL citus.enable_ddl_propagation = on"
+            )
+        } else {
+            statement.to_owned()
+        }
+    }
+
     /// Whether the settings of a tenant's transaction must be sent on to the tenant's node: the session there is the
     /// tenant's own, which has no limits by default, or the runtime login has others.
     #[must_use]

@@ -3,7 +3,6 @@
 use crate::domain::names::SchemaName;
 use crate::migrations::HISTORY_TABLE;
 use crate::pg::error::Failure;
-use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Isolation, RUNTIME_LOGIN, Rules};
 use crate::pg::scope::PublicTx;
 
@@ -42,7 +41,7 @@ pub async fn create_with_any_role(
         return create(tx, schema, rules, server_version).await;
     }
     if !role.get::<_, bool>("is_granted") {
-        tx.batch(&grant_to_runtime_login(schema, server_version)).await?;
+        tx.batch(&grant_to_runtime_login(schema, rules, server_version)).await?;
     }
     create_without_role(tx, schema, rules).await
 }
@@ -77,17 +76,17 @@ pub async fn create_without_role(
 /// Builds the statements that create a tenant's role; none if it has none.
 pub(super) fn role_ddl(schema: &SchemaName, rules: &Rules, server_version: u32) -> String {
     match rules.isolation {
-        Isolation::Role => create_role(schema, rules.engine, server_version).join("; ") + ";",
+        Isolation::Role => create_role(schema, rules, server_version).join("; ") + ";",
         Isolation::SearchPath => String::new(),
     }
 }
 
 /// Builds the statements that create a tenant's role and grant it to the runtime login. On Citus it may log in, without a
 /// password: the coordinator connects to the nodes as the current role.
-pub(super) fn create_role(schema: &SchemaName, engine: Engine, server_version: u32) -> [String; 2] {
-    let login = if engine.is_citus() { "LOGIN" } else { "NOLOGIN" };
+pub(super) fn create_role(schema: &SchemaName, rules: &Rules, server_version: u32) -> [String; 2] {
+    let login = if rules.engine.is_citus() { "LOGIN" } else { "NOLOGIN" };
     let create = format!("CREATE ROLE {schema} {login} NOINHERIT");
-    [create, grant_to_runtime_login(schema, server_version)]
+    [create, grant_to_runtime_login(schema, rules, server_version)]
 }
 
 fn schema_ddl(schema: &SchemaName, rules: &Rules) -> String {
@@ -131,9 +130,13 @@ pub(super) fn migrator_ddl(schema: &SchemaName, runtime_role: &str, rules: &Rule
 
 /// Builds the statement that grants the tenant's role to the runtime login, for SET ROLE only. From PostgreSQL 16 on
 /// the grant itself excludes inheritance; before, the login's NOINHERIT does.
-pub(super) fn grant_to_runtime_login(schema: &SchemaName, server_version: u32) -> String {
+pub(super) fn grant_to_runtime_login(
+    schema: &SchemaName,
+    rules: &Rules,
+    server_version: u32,
+) -> String {
     let how = if server_version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" };
-    format!("GRANT {schema} TO {RUNTIME_LOGIN}{how}")
+    rules.only_here(&format!("GRANT {schema} TO {RUNTIME_LOGIN}{how}"))
 }
 
 /// Builds the SQL expression that is true if the runtime role may write the schema's history.

@@ -7,8 +7,7 @@
 use crate::domain::names::SchemaName;
 use crate::pg::catalog::{BETWEEN_RIGHTS, Kind, Object, TENANT};
 use crate::pg::error::Failure;
-use crate::pg::rules::RUNTIME_LOGIN;
-use crate::pg::rules::engine::Engine;
+use crate::pg::rules::{RUNTIME_LOGIN, Rules};
 use crate::pg::schema::ddl::{create_role, grant_to_runtime_login};
 use crate::pg::scope::PublicTx;
 
@@ -86,7 +85,7 @@ impl Repair {
 pub async fn apply(
     tx: &PublicTx,
     repairs: &[(SchemaName, Vec<Repair>)],
-    engine: Engine,
+    rules: &Rules,
     server_version: u32,
 ) -> Result<(), Failure> {
     let mut in_order: Vec<_> = repairs
@@ -96,7 +95,7 @@ pub async fn apply(
     in_order.sort_by_key(|(_, repair)| repair.place());
     let mut all: Vec<String> = in_order
         .into_iter()
-        .flat_map(|(schema, repair)| statements(repair, schema, engine, server_version))
+        .flat_map(|(schema, repair)| statements(repair, schema, rules, server_version))
         .collect();
     let of_owners =
         repairs.iter().filter(|(_, repairs)| repairs.iter().any(Repair::is_of_an_owner));
@@ -143,11 +142,11 @@ const OTHER_OWNERS: &str = "
 fn statements(
     repair: &Repair,
     schema: &SchemaName,
-    engine: Engine,
+    rules: &Rules,
     server_version: u32,
 ) -> Vec<String> {
     match repair {
-        Repair::CreateRole => create_role(schema, engine, server_version).into(),
+        Repair::CreateRole => create_role(schema, rules, server_version).into(),
         Repair::RevokeAttributes(attributes) => {
             let words: Vec<String> =
                 attributes.split(", ").map(|word| format!("NO{word}")).collect();
@@ -156,8 +155,8 @@ fn statements(
         // Revoked first, so that additional options of the grant are removed.
         Repair::GrantToRuntimeLogin => {
             vec![
-                format!("REVOKE {schema} FROM {RUNTIME_LOGIN}"),
-                grant_to_runtime_login(schema, server_version),
+                rules.only_here(&format!("REVOKE {schema} FROM {RUNTIME_LOGIN}")),
+                grant_to_runtime_login(schema, rules, server_version),
             ]
         }
         Repair::RevokeMember(member) => vec![format!("REVOKE {schema} FROM {member} CASCADE")],
@@ -227,6 +226,30 @@ pub fn has_owner(object: &Object) -> bool {
 mod tests {
     use super::*;
     use crate::domain::names::TenantId;
+    use crate::pg::rules::engine::Engine;
+    use crate::pg::rules::{Isolation, Statements, TimeLimits};
+
+    fn rules(engine: Engine) -> Rules {
+        let limits = TimeLimits::default();
+        Rules { engine, ..Rules::new(Isolation::Role, Statements::Unnamed, limits) }
+    }
+
+    #[test]
+    fn on_a_cluster_the_runtime_login_gets_a_role_on_the_coordinator_alone() {
+        let schema = SchemaName::of(TenantId::new(uuid::Uuid::nil()));
+        let citus = rules(Engine::Citus { is_forced: false });
+        let grant = format!("GRANT {schema} TO rowhouse_runtime");
+        let here = format!(
+            "SET LOCAL citus.enable_ddl_propagation = off; {grant}; SET LOCAL citus.enable_ddl_propagation = on"
+        );
+        let made = |rules: &Rules| statements(&Repair::CreateRole, &schema, rules, 150_000);
+        assert_eq!(made(&citus), [format!("CREATE ROLE {schema} LOGIN NOINHERIT"), here]);
+        let plain = [format!("CREATE ROLE {schema} NOLOGIN NOINHERIT"), grant.clone()];
+        assert_eq!(made(&rules(Engine::Postgres)), plain);
+        // What reaches no node anyway is not let out.
+        let trial = Rules { ddl_is_local: true, ..citus };
+        assert_eq!(made(&trial)[1], grant);
+    }
 
     #[test]
     fn privileges_are_revoked_and_granted_again_with_grant_options_apart() {
@@ -238,7 +261,7 @@ mod tests {
         };
         let on = format!("ON TABLE {schema}.\"a b\"");
         assert_eq!(
-            statements(&repair, &schema, Engine::Postgres, 150_000),
+            statements(&repair, &schema, &rules(Engine::Postgres), 150_000),
             [
                 format!("REVOKE ALL {on} FROM {schema} CASCADE"),
                 format!("GRANT SELECT, UPDATE (a) {on} TO {schema}"),
@@ -251,7 +274,7 @@ mod tests {
             rights: String::new(),
         };
         assert_eq!(
-            statements(&repair, &schema, Engine::Postgres, 150_000),
+            statements(&repair, &schema, &rules(Engine::Postgres), 150_000),
             [format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE alice IN SCHEMA {schema} REVOKE ALL ON TABLES FROM PUBLIC CASCADE"
             )]

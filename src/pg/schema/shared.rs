@@ -51,7 +51,7 @@ async fn ensure_role(db: &Db, schema: &SchemaName, server_version: u32) -> Resul
     let exists = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1) AS yes";
     let exists: bool = tx.query_one(exists, &[&schema.as_str()]).await?.get("yes");
     let created = if exists {
-        tx.batch(&grant_to_runtime_login(schema, server_version)).await
+        tx.batch(&grant_to_runtime_login(schema, db.rules(), server_version)).await
     } else {
         tx.batch(&role_ddl(schema, db.rules(), server_version)).await
     };

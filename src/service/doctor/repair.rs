@@ -179,8 +179,8 @@ async fn repair_schemas(
             (SchemaName::of(*id), repairs)
         });
         let repairs: Vec<(SchemaName, Vec<Repair>)> = repairs.collect();
-        let engine = check.db.rules().engine;
-        repair::apply(&tx, &repairs, engine, check.server_version).await.during(DURING)?;
+        let rules = check.db.rules();
+        repair::apply(&tx, &repairs, rules, check.server_version).await.during(DURING)?;
         for id in &open {
             for version in left[id].iter().filter_map(record_of) {
                 let Some(set) = check.set.up_to(version) else { continue };

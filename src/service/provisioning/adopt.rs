@@ -259,8 +259,8 @@ impl Provisioning {
                 ));
             }
             let repairs = [(schema.clone(), repairs)];
-            let engine = self.db.rules().engine;
-            repair::apply(tx, &repairs, engine, self.server_version).await.during(DURING)?;
+            let rules = self.db.rules();
+            repair::apply(tx, &repairs, rules, self.server_version).await.during(DURING)?;
         }
         Ok(())
     }

@@ -271,8 +271,11 @@ impl Connection {
                 ["SET", "LOCAL", ..] if is_setting => {
                     self.is_sharding = statement.trim_end().to_lowercase().ends_with("on");
                 }
-                ["SET", "LOCAL", "CITUS", "ENABLE_DDL_PROPAGATION", "OFF", ..] => {
-                    self.is_local = true;
+                ["SET", "LOCAL", "CITUS", "ENABLE_DDL_PROPAGATION", state, ..] => {
+                    self.is_local = *state == "OFF";
+                }
+                ["GRANT", _, "TO", "ROWHOUSE_RUNTIME", ..] if !self.is_local => {
+                    report("the nodes need to know the roles of other databases", statement);
                 }
                 ["SET", ..] if is_setting => report("the sharding setting would stay", statement),
                 ["CREATE", "SCHEMA", ..] if !self.is_sharding && !self.is_local => {
@@ -418,6 +421,8 @@ fn what_a_cluster_could_not_take_is_found() {
     };
     let on = "SET LOCAL citus.enable_schema_based_sharding = on";
     let off = "SET LOCAL citus.enable_schema_based_sharding = off";
+    let here = "SET LOCAL citus.enable_ddl_propagation = off";
+    let everywhere = "SET LOCAL citus.enable_ddl_propagation = on";
     let granted = "GRANT USAGE ON SCHEMA {t} TO x";
     for (messages, count) in [
         (&["CREATE TABLE a (b text DEFAULT ';'); SELECT 1"][..], 0),
@@ -427,6 +432,10 @@ fn what_a_cluster_could_not_take_is_found() {
         (&["DO $$ BEGIN ALTER TABLE a ADD c int; END $$; SELECT 1"], 0),
         (&["BEGIN", on, "CREATE SCHEMA {t}", off, granted, "COMMIT"], 0),
         (&["BEGIN", "CREATE SCHEMA {t}", granted, "COMMIT"], 1),
+        (&["BEGIN", here, "CREATE SCHEMA {t}", granted, "COMMIT"], 0),
+        (&["BEGIN", here, everywhere, "CREATE SCHEMA {t}", granted, "COMMIT"], 1),
+        (&["BEGIN", here, "GRANT {t} TO rowhouse_runtime", everywhere, "COMMIT"], 0),
+        (&["BEGIN", "GRANT {t} TO rowhouse_runtime", "COMMIT"], 1),
         (&["BEGIN", on, "CREATE SCHEMA {t}", granted, "COMMIT"], 1),
         (&["SET citus.enable_schema_based_sharding = on"], 2),
         (&["SELECT a FROM {t}.b JOIN pg_class ON true"], 1),

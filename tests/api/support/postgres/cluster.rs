@@ -54,8 +54,9 @@ pub(super) async fn join(base: &str, database: &str, has_owner: bool) {
                            'shouldhaveshards', true)")
             .await;
     }
+    // A superuser needs none of it, but a test may give the database to an owner of its own.
+    introduce(&coordinator, has_owner.then_some(OWNER)).await;
     if has_owner {
-        introduce(&coordinator).await;
         close_all_exposures(&coordinator).await;
         for worker in &workers {
             close_all_exposures(&connect(&with_database(worker, database)).await).await;
@@ -79,12 +80,12 @@ async fn close_all_exposures(superuser: &Client) {
 }
 
 /// Makes the roles known to the new cluster.
-async fn introduce(superuser: &Client) {
+async fn introduce(superuser: &Client, owner: Option<&str>) {
     let mut statements = vec![
         "CREATE TABLE public.rowhouse_roles (id int PRIMARY KEY)".to_owned(),
         "SELECT create_reference_table('public.rowhouse_roles')".to_owned(),
     ];
-    for role in [OWNER, "rowhouse_runtime", "rowhouse_migrator"] {
+    for role in ["rowhouse_runtime", "rowhouse_migrator"].into_iter().chain(owner) {
         statements.push(format!("ALTER TABLE public.rowhouse_roles OWNER TO {role}"));
     }
     statements.push("DROP TABLE public.rowhouse_roles".to_owned());
@@ -159,9 +160,6 @@ pub(super) async fn clone(base: &str, database: &str, key: &str, options: &str) 
     for node in nodes {
         let session = connect(&with_database(&node, database)).await;
         session.batch_execute(known).await.expect("a superuser may");
-        // Another test made it, and this cluster does not know it. It fails while a database uses it.
-        session.batch_execute("SET citus.enable_ddl_propagation = off").await.expect("it is one");
-        let _ = session.batch_execute("DROP ROLE IF EXISTS rowhouse_shared").await;
     }
 }
 
