@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use super::error::{BootstrapError, step};
+use super::error::BootstrapError;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
@@ -19,8 +19,8 @@ use crate::pg::rules::{Isolation, RUNTIME_LOGIN};
 /// # Errors
 /// [`BootstrapError::IsolationBroken`] if the server did not refuse a statement.
 pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
-    let tenants = two_tenants(db).await?;
-    let unguarded = db.unguarded_for_self_test().await?;
+    let tenants = two_tenants(db).await.map_err(failed)?;
+    let unguarded = db.unguarded_for_self_test().await.map_err(failed)?;
     let statement = "SELECT FROM public.users LIMIT 1";
     let outcome = unguarded.query_typed(statement, &[]).await;
     must_be_refused(RUNTIME_LOGIN, statement, outcome.map_err(Failure::from))?;
@@ -36,18 +36,36 @@ pub async fn self_test(db: &Db) -> Result<Vec<String>, BootstrapError> {
     must_be_refused(RUNTIME_LOGIN, &statement, outcome.map_err(Failure::from))?;
     drop(unguarded);
     let [(other, _)] = rest else { return Ok(warnings) };
-    let outcome = db.tenant(*other).await?.query(&statement, &[]).await;
-    if outcome.as_ref().is_err_and(|f| f.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)) {
-        warnings.push(format!(
-            "the tenant {other} has no role and cannot be entered; was it created under isolation = search_path?"
-        ));
+    let outcome = db.tenant(*other).await.map_err(failed)?.query(&statement, &[]).await;
+    if outcome.as_ref().is_err_and(lacks_role) {
+        warnings.push(without_role(*other));
         return Ok(warnings);
     }
     let role = SchemaName::of(*other);
     must_be_refused(role.as_str(), &statement, outcome)?;
-    let reached = db.tenant(*other).await?.query_and_commit(CONTROL_PLANE_IN_REACH, &[]).await;
+    let other = db.tenant(*other).await.map_err(failed)?;
+    let reached = other.query_and_commit(CONTROL_PLANE_IN_REACH, &[]).await;
     must_be_none(role.as_str(), reached)?;
     Ok(warnings)
+}
+
+/// Whether a tenant could not be entered because it has no role.
+fn lacks_role(failure: &Failure) -> bool {
+    failure.sqlstate() == Some(&SqlState::INVALID_PARAMETER_VALUE)
+}
+
+/// The warning that a tenant has no role.
+fn without_role(tenant: TenantId) -> String {
+    format!(
+        "the tenant {tenant} has no role and cannot be entered; was it created under isolation = search_path?"
+    )
+}
+
+/// The error that the isolation of tenants could not be tested.
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn failed(failure: Failure) -> BootstrapError {
+    let reason = failure.server_message();
+    BootstrapError::Step { during: "test the isolation of tenants", reason }
 }
 
 /// Calls `set_config` in a query on a table of one tenant of each node. The coordinator does not look at the privileges of
@@ -59,18 +77,22 @@ async fn nodes(db: &Db) -> Result<Vec<String>, BootstrapError> {
         return Ok(Vec::new());
     }
     let mut warnings = Vec::new();
-    for row in db.public().await?.query_and_commit(ONE_TENANT_OF_EACH_NODE, &[]).await? {
+    let has_roles = rules.isolation == Isolation::Role;
+    let tx = db.public().await.map_err(failed)?;
+    let rows = tx.query_and_commit(ONE_TENANT_OF_EACH_NODE, &[&has_roles]).await;
+    for row in rows.map_err(failed)? {
         let (node, tenant): (&str, TenantId) = (row.get("node"), row.get("id"));
         let table: &str = row.get("table_name");
         let statement = format!(
             "SELECT pg_catalog.set_config('rowhouse.self_test', '', true) FROM {table} LIMIT 1"
         );
         // With the rights of the tenant, and without its guard: what the server refuses is tested.
-        let tx = db.tenant(tenant).await?;
+        let tx = db.tenant(tenant).await.map_err(failed)?;
         match tx.query(&statement, &[]).await {
             Err(failure) if failure.is_node_away() => {
                 warnings.push(format!("the node {node} is away, and was not tested"));
             }
+            Err(failure) if lacks_role(&failure) => warnings.push(without_role(tenant)),
             // Any tenant may hold it, and none may keep a server from starting.
             Err(Failure::LockTimeout { wait, .. }) => {
                 warnings.push(format!("the node {node} was not tested: {wait}"));
@@ -83,7 +105,8 @@ async fn nodes(db: &Db) -> Result<Vec<String>, BootstrapError> {
     Ok(warnings)
 }
 
-/// Selects for each node of the cluster the oldest tenant on it, with a table that its role may read.
+/// Selects for each node of the cluster the oldest tenant on it, with a table that its role may read. Where tenants have
+/// roles (`$1`), one that lost its role cannot be entered, and keeps no server from starting.
 const ONE_TENANT_OF_EACH_NODE: &str = "
     SELECT DISTINCT ON (p.groupid) format('%s:%s', d.nodename, d.nodeport) AS node, t.id,
            format('%I.%I', n.nspname, c.relname) AS table_name
@@ -94,7 +117,7 @@ const ONE_TENANT_OF_EACH_NODE: &str = "
       JOIN pg_catalog.pg_dist_shard s ON s.logicalrelid = c.oid
       JOIN pg_catalog.pg_dist_placement p ON p.shardid = s.shardid
       JOIN pg_catalog.pg_dist_node d ON d.groupid = p.groupid AND d.noderole = 'primary'
-     WHERE t.status <> 'deleting'
+     WHERE t.status <> 'deleting' AND (NOT $1 OR to_regrole(n.nspname::text) IS NOT NULL)
      ORDER BY p.groupid, t.created_at, t.id, c.relname";
 
 /// Selects a table of the control plane that the current role may read or change, if there is one. Tables of other
@@ -122,13 +145,12 @@ fn must_be_none(role: &str, reached: Result<Vec<Row>, Failure>) -> Result<(), Bo
                 statement: format!("a statement on public.{}", row.get::<_, &str>("name")),
             }),
         },
-        Err(Failure::Postgres(error)) => Err(step("test the isolation of tenants")(error)),
-        Err(other) => Err(other.into()),
+        Err(failure) => Err(failed(failure)),
     }
 }
 
 /// Returns the two oldest tenants that have a schema, each with the name of a table in it.
-async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, BootstrapError> {
+async fn two_tenants(db: &Db) -> Result<Vec<(TenantId, String)>, Failure> {
     let tx = db.public().await?;
     let rows = tx
         .query_and_commit(
@@ -155,8 +177,7 @@ fn must_be_refused<T>(
 ) -> Result<(), BootstrapError> {
     match outcome {
         Err(f) if f.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
-        Err(Failure::Postgres(error)) => Err(step("test the isolation of tenants")(error)),
-        Err(other) => Err(other.into()),
+        Err(failure) => Err(failed(failure)),
         Ok(_) => Err(BootstrapError::IsolationBroken {
             role: role.to_owned(),
             statement: statement.to_owned(),

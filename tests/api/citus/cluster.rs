@@ -247,6 +247,23 @@ async fn a_start_is_refused_with_the_statement_that_helps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_has_lost_its_role_keeps_no_server_from_starting() {
+    need_cluster!();
+    let app = TestApp::spawn().await;
+    let schema = app.set_up("acme").await.schema();
+    let sql = app.superuser_sql().await;
+    for statement in [format!("DROP OWNED BY {schema}"), format!("DROP ROLE {schema}")] {
+        sql.batch_execute(&statement).await.expect("a superuser may");
+    }
+    let app = TestApp::builder().on(app.stop().await).spawn().await;
+    let report = app.services.doctor.examine(&app.operator(), &Selection::default()).await;
+    let findings = report.expect("it examines").findings;
+    let wrong = findings.iter().filter(|found| found.gravity == Gravity::Wrong);
+    let wrong: Vec<_> = wrong.map(|found| found.what.as_str()).collect();
+    assert_eq!(wrong, ["the tenant's role is missing"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_that_citus_cannot_take_is_refused_before_the_first_tenant() {
     need_cluster!();
     let database = TestDatabase::create().await;
