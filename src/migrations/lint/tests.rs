@@ -124,10 +124,29 @@ fn tables_that_are_created_inside_a_body() {
     expect(&[
         ("DO $$ BEGIN CREATE TABLE t (id int); END $$", &["ddl-in-body"]),
         ("DO $$ BEGIN EXECUTE 'create unlogged table t (id int)'; END $$", &["ddl-in-body"]),
+        ("DO $$ BEGIN CREATE TABLE IF NOT EXISTS a.t (id int); END $$", &["ddl-in-body"]),
         ("DO $$ BEGIN PERFORM 1; END $$", &["not-checked"]),
+        // A node takes part in these.
+        (
+            "DO $$ BEGIN ALTER TABLE t ADD CONSTRAINT t_a_check CHECK (a > 0); END $$",
+            &["not-checked"],
+        ),
+        ("DO $$ BEGIN CREATE INDEX ON t (a); END $$", &["not-checked"]),
+        (
+            "DO $$ BEGIN CREATE TABLE IF NOT EXISTS a.t_1 PARTITION OF t FOR VALUES IN (1); END $$",
+            &["not-checked"],
+        ),
+        (
+            "DO $$ BEGIN EXECUTE format('CREATE TABLE %I PARTITION OF t FOR VALUES IN (1)', a); END $$",
+            &["not-checked"],
+        ),
+        (
+            "DO $$ BEGIN CREATE TABLE t_1 PARTITION OF t DEFAULT; CREATE TABLE u (id int); END $$",
+            &["ddl-in-body"],
+        ),
         (
             "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN DROP TABLE old; END $$",
-            &["function-side-effects", "ddl-in-body"],
+            &["function-side-effects", "not-checked"],
         ),
         ("INSERT INTO old (a) VALUES ('create table t')", &[]),
     ]);

@@ -119,7 +119,7 @@ pub(super) fn function(linter: &mut Linter<'_>, tokens: &[TokenWithSpan], effect
     bodies(linter, tokens);
 }
 
-/// Searches the string literals of a statement for DDL and for other schemas; returns whether it found any.
+/// Searches the string literals of a statement for DDL and for other schemas; returns whether it reported any.
 fn bodies(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) -> bool {
     let mut found = false;
     for token in tokens {
@@ -142,8 +142,10 @@ fn bodies(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) -> bool {
                 ]
             )
         });
-        if has_ddl {
+        if creates_table(&words) {
             linter.report(Rule::DdlInBody, token.span.start.line);
+        } else if has_ddl {
+            linter.report(Rule::NotChecked, token.span.start.line);
         }
         let names_public = text.contains("PUBLIC.");
         if names_public {
@@ -152,6 +154,18 @@ fn bodies(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) -> bool {
         found |= has_ddl || names_public;
     }
     found
+}
+
+/// Whether the words of a body create a table that is no partition. The nodes of a cluster take part in everything else
+/// that a body does to the tables of a schema.
+fn creates_table(words: &[&str]) -> bool {
+    /// The most words between `CREATE TABLE` and `PARTITION OF`: `IF NOT EXISTS`, and a name in two parts.
+    const BETWEEN: usize = 5;
+    words.windows(2).enumerate().any(|(at, pair)| {
+        let behind = words.iter().skip(at + 2).take(BETWEEN + 2).copied().collect::<Vec<_>>();
+        matches!(pair, ["CREATE", "TABLE" | "UNLOGGED"])
+            && !behind.windows(2).any(|pair| pair == ["PARTITION", "OF"])
+    })
 }
 
 /// Returns the unquoted words of a statement in upper case, without literals and operators.

@@ -44,6 +44,10 @@ async fn what_a_guard_without_a_schema_made_is_undecided_and_never_to_be_removed
         "DO $$ BEGIN\n  IF to_regclass(format('%I.x', current_schema())) IS NULL AND NOT EXISTS\n\
          (SELECT FROM pg_tables WHERE tablename = 'no' || 'tes_2') THEN EXECUTE 'CREATE TABLE no' || 'tes_2 ()'; END IF;\nEND $$;",
     ] {
+        // A node would not know the table.
+        if TestEngine::of_run() == TestEngine::Citus && guard.contains("CREATE TABLE") {
+            continue;
+        }
         let folder = folder(guard);
         let (_database, program) = program(&folder).await;
         let ran = program.run(&["doctor", "--tenant", "one", "--tenant", "two"]).expect(0);
