@@ -7,7 +7,7 @@ use rowhouse::service::tenants::TenantRef;
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
-use crate::support::{Program, TestApp, TestDatabase};
+use crate::support::{Program, TestApp, TestDatabase, TestEngine};
 
 const EVENTS: &str = "SELECT count(*) FROM profile_events";
 
@@ -25,14 +25,18 @@ async fn only_adds(app: &TestApp, tenant: TenantId) {
     let tx = open().await;
     tx.execute(add, &[]).await.expect("an event is added");
     tx.commit().await.expect("it is committed");
-    for sql in [
+    // Citus takes no such MERGE, and says so before it looks at the privileges.
+    let merge = (TestEngine::of_run() != TestEngine::Citus).then_some(
+        "MERGE INTO profile_events USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE",
+    );
+    let others = [
         "DELETE FROM profile_events",
         "UPDATE profile_events SET actor = 'x'",
         "WITH x AS (DELETE FROM profile_events RETURNING 1) SELECT count(*) FROM x",
-        "MERGE INTO profile_events USING (VALUES (1)) v ON true WHEN MATCHED THEN DELETE",
         "INSERT INTO profile_events SELECT * FROM profile_events ON CONFLICT (id) DO UPDATE SET actor = 'x'",
         "SELECT id FROM profile_events FOR UPDATE",
-    ] {
+    ];
+    for sql in others.into_iter().chain(merge) {
         let refused = open().await.query_and_commit(sql, &[]).await.map(drop);
         let state = refused.as_ref().err().and_then(Failure::sqlstate);
         assert_eq!(state, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}: {refused:?}");

@@ -328,7 +328,7 @@ async fn concurrent_repairs_of_many_tenants_repair_each_once() {
         Box::pin(fixture.repair(Orphans::Keep)),
     )
     .await;
-    assert_eq!(first.wrong_count() + second.wrong_count(), 0);
+    assert_eq!(first.wrong_count() + second.wrong_count(), 0, "{first:?} {second:?}");
     assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
     let row = fixture.sql.query_one(events, &[]).await.unwrap();
@@ -344,7 +344,7 @@ async fn concurrent_repairs_of_one_tenant_create_its_role_once() {
         Box::pin(fixture.repair(Orphans::Keep)),
     )
     .await;
-    assert_eq!(first.wrong_count() + second.wrong_count(), 0);
+    assert_eq!(first.wrong_count() + second.wrong_count(), 0, "{first:?} {second:?}");
     assert_eq!(fixture.found().await, Vec::<String>::new());
     let events = "SELECT count(*) FROM audit_events WHERE action = 'doctor.mend'";
     let row = fixture.sql.query_one(events, &[]).await.unwrap();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use crate::support::{Program, TestApp, TestDatabase};
+use crate::support::{Program, TestApp, TestDatabase, TestEngine};
 
 /// One small table with a seed.
 pub const SMALL: [(&str, &str); 1] = [(
@@ -56,7 +56,9 @@ pub async fn app_of(files: &[(&str, &str)]) -> (TestApp, TempDir) {
 }
 
 pub async fn run(sql: &Client, statements: &str) {
-    sql.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    for message in TestEngine::of_run().messages(statements) {
+        sql.batch_execute(message).await.unwrap_or_else(|error| panic!("{message}: {error:?}"));
+    }
 }
 
 /// Returns the first column of the only row, which must be text.
