@@ -19,7 +19,7 @@ use crate::bootstrap::{open, provision, start};
 use crate::isolation::fixture::{endpoint, schema, text};
 use crate::support::dedicated::{ACCEPTED, DedicatedServer};
 use crate::support::markdown::Page;
-use crate::support::{Program, TestApp, TestAppBuilder, TestDatabase};
+use crate::support::{Program, TestApp, TestAppBuilder, TestDatabase, TestEngine};
 
 const PAGE: &str = "docs/managed-postgresql.md";
 
@@ -59,7 +59,10 @@ impl Managed {
 
     /// As [`serve`](Self::serve), with other settings besides.
     pub async fn build(&self, builder: TestAppBuilder) -> TestApp {
-        let (key, names) = ACCEPTED;
+        let (key, mut names) = (ACCEPTED.0, ACCEPTED.1.to_owned());
+        if TestEngine::of_run() == TestEngine::Citus {
+            names.push_str(",remote_commands");
+        }
         builder
             .on(self.database.clone())
             .with("database.url", self.url())
