@@ -39,10 +39,16 @@ fn run(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     (status.success(), text)
 }
 
+/// Returns the name of the database that a subject has printed, and the URL of its server.
+fn database_and_server(text: &str) -> (&str, &str) {
+    let line = text.lines().find_map(|line| line.split_once("DATABASE "));
+    let line = line.unwrap_or_else(|| panic!("no database in {text}")).1;
+    line.split_once(" ON ").expect("a server is printed too")
+}
+
 /// Returns the name of the database that a subject has printed.
 fn database(text: &str) -> &str {
-    let name = text.lines().find_map(|line| line.split_once("DATABASE "));
-    name.unwrap_or_else(|| panic!("no database in {text}")).1
+    database_and_server(text).0
 }
 
 async fn admin() -> Client {
@@ -51,8 +57,12 @@ async fn admin() -> Client {
 }
 
 async fn exists(name: &str) -> bool {
+    exists_on(&admin().await, name).await
+}
+
+async fn exists_on(server: &Client, name: &str) -> bool {
     let sql = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
-    admin().await.query_one(sql, &[&name]).await.expect("databases can be listed").get(0)
+    server.query_one(sql, &[&name]).await.expect("databases can be listed").get(0)
 }
 
 async fn is_dropped_soon(name: &str) {
@@ -95,18 +105,22 @@ async fn a_test_that_is_killed_leaves_nothing_when_the_next_one_begins() {
 /// The subject has a tenant of its own in it: its note is the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_of_one_test_each_use_a_database_together_until_its_vacancies_are_few() {
-    let variables = [(EXECUTION_MODE, "process-per-test")];
+    // On the embedded server, also where this process uses another.
+    let variables = [(EXECUTION_MODE, "process-per-test"), ("TEST_DATABASE_URL", "")];
     let (mut child, first) = start("never_ends", &variables);
-    let mut others = Vec::new();
+    let (mut others, mut embedded) = (Vec::new(), String::new());
     for _ in 0..7 {
         let (passed, text) = run("passes", &variables);
         assert!(passed, "{text}");
-        others.push(database(&text).to_owned());
+        let (database, server) = database_and_server(&text);
+        others.push(database.to_owned());
+        server.clone_into(&mut embedded);
     }
     assert_eq!(others[..2], [first.as_str(), first.as_str()]);
     let last = others.last().expect("there are seven");
     assert_ne!(*last, first);
-    assert!(exists(&first).await, "the database of a process that lives is not touched");
+    let is_there = exists_on(&connect(&embedded).await, &first).await;
+    assert!(is_there, "the database of a process that lives is not touched");
     child.kill().expect("it can be killed");
     child.wait().expect("it has ended");
     let (passed, text) = run("passes", &variables);

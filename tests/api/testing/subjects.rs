@@ -2,18 +2,19 @@
 
 use std::io::Write as _;
 
-use rowhouse::testing::TestTenant;
+use rowhouse::testing::{TestPostgres, TestTenant};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::application::{INSERT, broken, notes};
 
-/// Prints a line that the test that started this one waits for: the database of this process.
+/// Prints a line that the test that started this one waits for: the database of this process, and its server.
 async fn report(t: &TestTenant) {
     let rows = t.rows("SELECT current_database()::text AS name", &[]).await;
     let name: String = rows[0].get("name");
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "DATABASE {name}").expect("stdout is read");
+    let server = TestPostgres::get().await.expect("there is a server").url("postgres");
+    writeln!(stdout, "DATABASE {name} ON {server}").expect("stdout is read");
     stdout.flush().expect("stdout is read");
 }
 
