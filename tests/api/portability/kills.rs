@@ -159,7 +159,7 @@ async fn kill_often(program: &Program, sql: &Client, work: &Work) {
         }
     }
     let grown = size(sql).await / size_before;
-    println!("{}: killed {killed} times; the database has {grown:.3} of its size", work.name);
+    eprintln!("{}: killed {killed} times; the database has {grown:.3} of its size", work.name);
     assert_eq!(killed, wanted, "the work was too fast to be killed");
     assert!(grown < 1.05, "the database has grown");
 }
@@ -199,7 +199,7 @@ async fn kill_swaps(program: &Program, sql: &Client, swap: &Work, schemas: [&str
             assert_eq!(value(sql, &may).await, "true");
         }
     }
-    println!("swap: killed {} times; {swapped} had exchanged everything", rounds(KILLS));
+    eprintln!("swap: killed {} times; {swapped} had exchanged everything", rounds(KILLS));
 }
 
 /// Lets a server record what became of the work of those that were killed, as if their leases had ended.
