@@ -10,6 +10,7 @@ use crate::migrations::Applied;
 use crate::pg::db::Db;
 use crate::pg::error::{During, Failure};
 use crate::pg::portability::copy_in::Loading;
+use crate::pg::portability::rebuild;
 use crate::pg::portability::snapshot::{begin_with, sequence_states};
 use crate::pg::portability::tables::{Table, tables};
 use crate::pg::schema::history;
@@ -38,12 +39,12 @@ pub async fn begin(db: &Db, schema: &SchemaName) -> Result<Source, Failure> {
 
 impl Loading<'_> {
     /// Copies the rows of some tables, each into the one of the same name, and the state of all sequences. Returns the
-    /// number of rows of each.
+    /// number of rows of each. Indexes follow the rows of each table, which are then still in the caches.
     ///
     /// # Errors
     /// The table whose rows could not be stored; the transaction is then aborted.
     pub async fn copy_from(
-        &self,
+        &mut self,
         source: &SchemaName,
         wanted: &[&str],
         mut on_table: impl FnMut(u64) + Send,
@@ -55,8 +56,13 @@ impl Loading<'_> {
             let Some(made) = made.filter(|made| wanted.contains(&made.name.as_str())) else {
                 continue;
             };
-            let copied = self.tx.execute(&insert(&table, made), &[]).await;
-            on_table(copied.map_err(|failure| (table.name.clone(), failure))?);
+            let (statement, made) = (insert(&table, made), made.oid);
+            let copied = async {
+                let rows = self.tx.execute(&statement, &[]).await?;
+                rebuild::make_indexes(self.tx, &mut self.dropped, made).await?;
+                Ok(rows)
+            };
+            on_table(copied.await.map_err(|failure| (table.name, failure))?);
         }
         let states: Vec<SequenceState> = sequence_states(self.tx, source).await.map_err(of_none)?;
         self.set_sequences(&states).await.map_err(of_none)

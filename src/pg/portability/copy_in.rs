@@ -31,7 +31,7 @@ pub struct Loading<'a> {
     pub sequences: Vec<Sequence>,
     /// The tables that get many rows.
     large: Vec<i64>,
-    dropped: Dropped,
+    pub(super) dropped: Dropped,
 }
 
 /// Creates a schema with its role and runs a set in it, in the caller's transaction.

@@ -4,13 +4,20 @@
 //! Everything is made again from the server's own definitions, with comments and the mark of `CLUSTER`. The caller
 //! compares the catalog with that of the migrations afterwards.
 
+use std::collections::BTreeMap;
+
 use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::scope::PublicTx;
 
 /// What was dropped, as the statements that make it again, in order.
 #[derive(Debug, Default)]
-pub struct Dropped(Vec<String>);
+pub struct Dropped {
+    /// The indexes and keys of each large table.
+    of_tables: BTreeMap<i64, Vec<String>>,
+    /// Foreign keys, then triggers.
+    last: Vec<String>,
+}
 
 /// Statements that drop foreign keys, constraints and indexes, and those that make them again. `$2` are the tables whose
 /// indexes and keys are dropped; `$3` is the order in which rows are loaded. A foreign key is dropped if one of its tables
@@ -32,7 +39,7 @@ const REBUILD: &str = "
           JOIN relation r ON r.oid::bigint = l.oid
          GROUP BY r.root
     ), key AS (
-        SELECT k.oid, k.conname, k.contype, r.quoted, r.nspname, k.conindid, pg_get_constraintdef(k.oid) AS definition,
+        SELECT k.oid, r.oid AS of, k.conname, k.contype, r.quoted, r.nspname, k.conindid, pg_get_constraintdef(k.oid) AS definition,
                obj_description(k.oid, 'pg_constraint') AS comment, i.indisclustered
           FROM relation r
           JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid AND k.conparentid = 0
@@ -44,7 +51,7 @@ const REBUILD: &str = "
             OR (k.contype = 'f'
                 AND (r.is_large OR f.is_large OR (f.root <> r.root AND b.last > a.first)))
     ), index AS (
-        SELECT i.indexrelid AS oid, c.relname, r.quoted, r.nspname, pg_get_indexdef(i.indexrelid) AS definition,
+        SELECT i.indexrelid AS oid, r.oid AS of, c.relname, r.quoted, r.nspname, pg_get_indexdef(i.indexrelid) AS definition,
                obj_description(i.indexrelid, 'pg_class') AS comment, i.indisclustered, i.indisreplident
           FROM relation r
           JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
@@ -54,15 +61,15 @@ const REBUILD: &str = "
                             WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
            AND NOT i.indisreplident
     )
-    SELECT place, dropping, making FROM (
-        SELECT CASE contype WHEN 'f' THEN 1 ELSE 2 END AS place, conname AS name,
+    SELECT place, of::bigint, dropping, making FROM (
+        SELECT CASE contype WHEN 'f' THEN 1 ELSE 2 END AS place, of, conname AS name,
                format('ALTER TABLE %s DROP CONSTRAINT %I', quoted, conname) AS dropping,
                format('ALTER TABLE %s ADD CONSTRAINT %I %s', quoted, conname, definition)
                || coalesce(format('; COMMENT ON CONSTRAINT %I ON %s IS %L', conname, quoted, comment), '')
                || CASE WHEN indisclustered THEN format('; ALTER TABLE %s CLUSTER ON %I', quoted, conname) ELSE '' END AS making
           FROM key
         UNION ALL
-        SELECT 3, relname, format('DROP INDEX %I.%I', nspname, relname),
+        SELECT 3, of, relname, format('DROP INDEX %I.%I', nspname, relname),
                definition || coalesce(format('; COMMENT ON INDEX %I.%I IS %L', nspname, relname, comment), '')
                || CASE WHEN indisclustered THEN format('; ALTER TABLE %s CLUSTER ON %I', quoted, relname) ELSE '' END
           FROM index) all_of_them
@@ -116,20 +123,30 @@ pub async fn drop_some(
     if !dropping.is_empty() {
         tx.batch(&dropping.join(";\n")).await?;
     }
-    // Foreign keys are dropped first and made last; an index that is none of a key is made before.
-    let mut making: Vec<String> = Vec::new();
-    for place in [3, 2, 1] {
-        making.extend(
-            rows.iter()
-                .filter(|row| row.get::<_, i32>("place") == place)
-                .map(|row| row.get("making")),
-        );
+    let mut dropped = Dropped::default();
+    // An index that is none of a key is made before the keys, and foreign keys last of all.
+    for row in rows.iter().rev() {
+        let is_foreign_key = row.get::<_, i32>("place") == 1;
+        let of_table = dropped.of_tables.entry(row.get("of")).or_default();
+        let list = if is_foreign_key { &mut dropped.last } else { of_table };
+        list.push(row.get("making"));
     }
-    making.extend(triggers.iter().map(|row| row.get("making")));
-    Ok(Dropped(making))
+    dropped.last.extend(triggers.iter().map(|row| row.get::<_, String>("making")));
+    Ok(dropped)
 }
 
-/// Makes again what was dropped, one statement after the other, and refreshes the materialized views.
+/// Makes the indexes and keys of a table again that has its rows; those of all other tables remain.
+///
+/// # Errors
+/// [`Failure`], also if the rows violate a key; the transaction is then aborted.
+pub async fn make_indexes(tx: &PublicTx, dropped: &mut Dropped, table: i64) -> Result<(), Failure> {
+    for statement in dropped.of_tables.remove(&table).unwrap_or_default() {
+        tx.batch(&statement).await?;
+    }
+    Ok(())
+}
+
+/// Makes again what is still dropped, one statement after the other, and refreshes the materialized views.
 ///
 /// # Errors
 /// [`Failure`], also if the rows violate a key; the transaction is then aborted.
@@ -138,7 +155,7 @@ pub async fn make_again(
     schema: &SchemaName,
     dropped: Dropped,
 ) -> Result<(), Failure> {
-    for statement in dropped.0 {
+    for statement in dropped.of_tables.into_values().flatten().chain(dropped.last) {
         tx.batch(&statement).await?;
     }
     for row in tx.query(VIEWS, &[&schema.as_str()]).await? {

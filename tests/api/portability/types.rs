@@ -106,6 +106,11 @@ async fn every_type_and_every_kind_of_object_comes_back_as_it_was() {
     let (first, second) = (read("acme.rowhouse.tar"), read("again.tar"));
     assert_eq!(digests(&first), digests(&second));
     assert_eq!(manifest(&first)["sequences"], manifest(&second)["sequences"]);
+    program.run(&["tenant", "clone", "acme", "--slug", "clone"]).expect(0);
+    program.run(&["tenant", "export", "clone", "-o", "clone.tar"]).expect(0);
+    let cloned = read("clone.tar");
+    assert_eq!(digests(&first), digests(&cloned));
+    assert_eq!(manifest(&first)["sequences"], manifest(&cloned)["sequences"]);
     assert!(!program.folder().join("again.tar.part").exists());
 
     // A clone is the same, without an archive.
