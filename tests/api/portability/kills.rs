@@ -166,8 +166,6 @@ async fn kill_often(program: &Program, sql: &Client, work: &Work) {
 
 /// Kills exports, by a command to a file, by a server to its store.
 async fn kill_exports(program: &Program, sql: &Client, export: &Work) {
-    let ready = "SELECT count(*)::text FROM archives WHERE state = 'ready'";
-    let stored = || std::fs::read_dir(program.folder().join("archives")).expect("a store").count();
     for attempt in 0..rounds(KILLS) {
         let to = format!("part-{attempt}.tar");
         let file = program.folder().join(&to);
@@ -177,7 +175,6 @@ async fn kill_exports(program: &Program, sql: &Client, export: &Work) {
         std::fs::remove_file(file).expect("it can be removed");
     }
     sweep(program, sql).await;
-    assert_eq!(value(sql, ready).await, stored().to_string(), "the store has what is ready");
 }
 
 /// Kills swaps, each of which has exchanged everything or nothing; the tenants open by themselves.
@@ -202,13 +199,21 @@ async fn kill_swaps(program: &Program, sql: &Client, swap: &Work, schemas: [&str
     eprintln!("swap: killed {} times; {swapped} had exchanged everything", rounds(KILLS));
 }
 
-/// Lets a server record what became of the work of those that were killed, as if their leases had ended.
+/// Lets a server sweep, as if the leases of those that were killed had ended: nothing runs then, and its store has what is
+/// ready and nothing else.
 async fn sweep(program: &Program, sql: &Client) {
     for table in ["imports", "archives"] {
         run(sql, &format!("UPDATE {table} SET lease_until = now() WHERE state = 'running'")).await;
     }
     let server = program.serve(&[]);
     wait_for(sql, RUNNING, "0", "a sweep").await;
+    let ready = value(sql, "SELECT count(*)::text FROM archives WHERE state = 'ready'").await;
+    let stored = || std::fs::read_dir(program.folder().join("archives")).expect("a store").count();
+    let since = Instant::now();
+    while stored().to_string() != ready {
+        assert!(since.elapsed() < SOON, "{ready} archives are ready, {} files are there", stored());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     server.stop("TERM").expect(0);
 }
 
