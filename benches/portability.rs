@@ -15,6 +15,7 @@
 #[expect(dead_code, reason = "each benchmark uses a part of the shared code")]
 mod support;
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -91,6 +92,32 @@ struct Large<'a> {
     folder: PathBuf,
     tenant: TenantId,
     schema: SchemaName,
+    cpu_of_pipe: Cpu,
+    cpu_of_clone: Cpu,
+}
+
+/// The CPU time of each run of a contender, in milliseconds: of the database server and of its client.
+#[derive(Default)]
+struct Cpu(RefCell<Vec<f64>>);
+
+impl Cpu {
+    /// Counts the CPU time of some work; returns what the work does.
+    async fn during(&self, fixture: &Fixture, work: impl Future<Output = f64>) -> f64 {
+        let server = fixture.pid();
+        let now = || {
+            let server = machine::cpu_time_of_all(server).unwrap_or_default();
+            server + machine::cpu_time_of_this_process().unwrap_or_default()
+        };
+        let before = now();
+        let took = work.await;
+        self.0.borrow_mut().push(ms(now().saturating_sub(before)));
+        took
+    }
+
+    /// Takes the figures of all rounds but the first, which does not count.
+    fn take(&self) -> Samples {
+        Samples(self.0.take().split_off(1))
+    }
 }
 
 async fn large(report: &mut Report, fixture: &Fixture, sizes: &Sizes) {
@@ -106,7 +133,9 @@ async fn large(report: &mut Report, fixture: &Fixture, sizes: &Sizes) {
     let tenant = fill(&backend, &sql, 1).await[0];
     let schema = SchemaName::of(tenant);
     insert_rows(&sql, &schema, sizes.rows).await;
-    let large = Large { fixture, backend: &backend, folder, tenant, schema };
+    let (cpu_of_pipe, cpu_of_clone) = Default::default();
+    let large =
+        Large { fixture, backend: &backend, folder, tenant, schema, cpu_of_pipe, cpu_of_clone };
     export_and_import(report, &large, sizes).await;
     memory(report, &large, &sql, sizes).await;
     let folder = large.folder.clone();
@@ -141,6 +170,14 @@ async fn export_and_import(report: &mut Report, large: &Large<'_>, sizes: &Sizes
     let samples = show(report, sizes, &contenders).await;
     let ratio = samples[1].against(&samples[0]);
     report.ratio("clone / pg_dump | psql", &ratio, Some(Goal::AtMost(0.6)));
+    // `pg_dump | psql` works in two processes and two sessions at the same time, a clone in one session.
+    let names = ["CPU of pg_dump | psql, server and client", "CPU of clone, server and client"];
+    let cpu = [large.cpu_of_pipe.take(), large.cpu_of_clone.take()];
+    for (name, cpu) in names.into_iter().zip(&cpu) {
+        report.measured(name, cpu, "ms");
+    }
+    let ratio = cpu[1].against(&cpu[0]);
+    report.ratio("CPU of clone / CPU of pg_dump | psql", &ratio, Some(Goal::AtMost(0.6)));
 }
 
 async fn show(report: &mut Report, sizes: &Sizes, contenders: &[Contender<'_>]) -> Vec<Samples> {
@@ -206,7 +243,8 @@ impl Large<'_> {
             self.fixture.url(),
             database.url
         );
-        let took = timed(move || run(Command::new("sh").args(["-c", &script]))).await;
+        let work = timed(move || run(Command::new("sh").args(["-c", &script])));
+        let took = self.cpu_of_pipe.during(self.fixture, work).await;
         database.drop_it(self.fixture).await;
         took
     }
@@ -222,10 +260,14 @@ impl Large<'_> {
     }
 
     async fn clone_it(&self) -> f64 {
-        let begin = Instant::now();
-        let made = clone_tenant(self.backend, self.tenant).await;
-        let took = ms(begin.elapsed());
-        remove(self.backend, made).await;
+        let mut made = None;
+        let work = async {
+            let begin = Instant::now();
+            made = Some(clone_tenant(self.backend, self.tenant).await);
+            ms(begin.elapsed())
+        };
+        let took = self.cpu_of_clone.during(self.fixture, work).await;
+        remove(self.backend, made.expect("it is cloned")).await;
         took
     }
 }

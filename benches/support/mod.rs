@@ -114,6 +114,13 @@ impl Fixture {
         backend.expect("the database can be used")
     }
 
+    /// Returns the process id of the server, whose children do its work.
+    pub fn pid(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("postgres/postmaster.pid"));
+        let file = file.expect("the server runs");
+        file.lines().next().and_then(|pid| pid.parse().ok()).expect("the first line is its id")
+    }
+
     /// Returns the server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("postgres.log")).expect("the server has a log")
