@@ -103,8 +103,10 @@ fmt: cargo ## format the code
 fmt-check: cargo
 	$(CARGO) fmt --check
 
+# Tests and examples switch on more features than `cargo run` has: the program is checked with those too.
 clippy: cargo
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
+	$(CARGO) check
 
 layering: cargo
 	$(CARGO) test --test layering
