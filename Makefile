@@ -89,6 +89,7 @@ fuzz: cargo ## send generated requests to every operation of the OpenAPI documen
 	tests/fuzz/run $(ARGS)
 
 fuzz-archive: cargo ## give the reader of archives any bytes, guided by coverage (ARGS="-max_total_time=600" for ten minutes)
+	@.ci/ensure-cxx
 	CARGO="$(CARGO)" fuzz/run $(ARGS)
 
 example: cargo postgres-to-test ## test the application of the tutorial, and build a program that only depends on the crate
