@@ -17,5 +17,4 @@ pub(super) fn sweep(archives: &StoredArchives) -> Job {
         }
         Ok(Next::AfterInterval)
     })
-    .after_first_requests()
 }

@@ -47,9 +47,6 @@ const BACK_OFF_INTERVALS: u32 = 8;
 /// The largest random extension of a pause, as a fraction of it.
 const JITTER: f64 = 0.1;
 
-/// How long after the start of the server the jobs run that no request waits for.
-const FIRST_REQUESTS: Duration = Duration::from_secs(1);
-
 /// How long a server that stops waits for its last refusals to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -62,13 +59,21 @@ struct Job {
     name: &'static str,
     /// The pause between two runs.
     every: Duration,
-    /// The pause between the start of the server and the first run.
-    first_after: Duration,
+    first_run: FirstRun,
     run: Run,
 }
 
 /// The function that runs a job once, as the operator.
 type Run = Box<dyn FnMut(CallContext) -> BoxFuture<'static, Result<Next, Error>> + Send>;
+
+/// When a job runs for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstRun {
+    /// When the server starts.
+    AtStart,
+    /// One interval later: work that visits every tenant must not slow down a deployment.
+    AfterInterval,
+}
 
 /// When a job runs again.
 enum Next {
@@ -195,7 +200,7 @@ impl Job {
     {
         let service = service.clone();
         let run: Run = Box::new(move |ctx| run(service.clone(), ctx).boxed());
-        Self { name, every, first_after: Duration::ZERO, run }
+        Self { name, every, first_run: FirstRun::AtStart, run }
     }
 
     /// Returns the pause after this failure, and doubles it for the next.
@@ -207,21 +212,15 @@ impl Job {
         pause
     }
 
-    /// The same job, which runs one interval after the server has started: work that visits every tenant must not slow
-    /// down a deployment.
+    /// The same job, which does not run when the server starts.
     fn not_at_start(self) -> Self {
-        Self { first_after: self.every, ..self }
-    }
-
-    /// The same job, which runs a moment after the server has started: the first requests do not compete with it.
-    fn after_first_requests(self) -> Self {
-        Self { first_after: FIRST_REQUESTS, ..self }
+        Self { first_run: FirstRun::AfterInterval, ..self }
     }
 
     async fn repeat(mut self, clock: Clock, metrics: Arc<Metrics>) {
         let mut back_off = FIRST_BACK_OFF;
-        if !self.first_after.is_zero() {
-            tokio::time::sleep(with_jitter(self.first_after)).await;
+        if self.first_run == FirstRun::AfterInterval {
+            tokio::time::sleep(with_jitter(self.every)).await;
         }
         loop {
             let running = (self.run)(operator(&clock));

@@ -45,5 +45,4 @@ pub(super) fn check_damage(damage: &Damage) -> Job {
             .boxed(),
         ))
     })
-    .after_first_requests()
 }

@@ -51,5 +51,4 @@ pub(super) fn check_new_tenants(provisioning: &Provisioning) -> Job {
             Err(error) => Err(error),
         }
     })
-    .after_first_requests()
 }

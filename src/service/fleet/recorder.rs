@@ -138,7 +138,13 @@ impl Recorder {
         attempts: i32,
         reason: String,
     ) -> Option<End> {
-        let why = match self.try_to_mark_failed(tenant, attempts, reason).await {
+        let mark = || self.try_to_mark_failed(tenant, attempts, reason.clone());
+        let marked = match mark().await {
+            // Also where the database answers: a pool can hold connections that a crash has ended.
+            Err(failure) => retry(failure, TRIES - 1, mark).await,
+            marked => marked,
+        };
+        let why = match marked {
             Ok(end) => return Some(end),
             Err(Failure::RowCount) => StopReason::Lost,
             Err(failure) => StopReason::Away(failure.to_string()),

@@ -39,6 +39,7 @@ use crate::service::fleet::audit::{note, note_outcome};
 use crate::service::fleet::drain::drain;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::job::{Event, Events, Run};
+use crate::service::fleet::retry::{TRIES, pause_after};
 use crate::service::fleet::stop::{StopReason, stop};
 use crate::service::fleet::workers::Workers;
 
@@ -176,18 +177,41 @@ impl Engine {
         }
     }
 
-    /// Records why no more tenants are begun.
-    #[expect(clippy::too_many_lines, reason = "a flat list of what may follow")]
+    /// Records why no more tenants are begun; tries again if the database is away for a moment.
     async fn conclude(
         &self,
         run: &Run,
         not_begun: Vec<Uuid>,
         canary_open: bool,
     ) -> Result<Conclusion> {
+        let why = run.stopped.borrow().clone();
+        // A process that stops waits for nothing; a later run continues.
+        let may_wait = matches!(why, None | Some(StopReason::MaxFailures));
+        let mut tries = 1;
+        loop {
+            let concluding =
+                self.try_to_conclude(run, why.as_ref(), not_begun.clone(), canary_open);
+            match concluding.await {
+                Err(error) if may_wait && tries < TRIES && error.is_away() => {
+                    tokio::time::sleep(pause_after(tries)).await;
+                    tries += 1;
+                }
+                concluded => return concluded,
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a flat list of what may follow")]
+    async fn try_to_conclude(
+        &self,
+        run: &Run,
+        why: Option<&StopReason>,
+        not_begun: Vec<Uuid>,
+        canary_open: bool,
+    ) -> Result<Conclusion> {
         let during = "end a run";
         let (id, runner) = (run.record.id, run.runner);
-        let why = run.stopped.borrow().clone();
-        match &why {
+        match why {
             Some(StopReason::Away(reason)) => {
                 return Err(Error::unavailable(during, reason.clone()));
             }
@@ -205,7 +229,7 @@ impl Engine {
         let record = operations::lock(&tx, id).await?.ok_or(Error::NotFound(Noun::Operation))?;
         operation_tenants::give_back(&tx, id, runner, not_begun).await?;
         // The pause was taken back before the tenants that were begun had ended.
-        if why == Some(StopReason::Asked) && record.state == OperationState::Running {
+        if why == Some(&StopReason::Asked) && record.state == OperationState::Running {
             tx.commit().await.during(during)?;
             return Ok(Conclusion::TakenBack);
         }
