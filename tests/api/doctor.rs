@@ -13,6 +13,7 @@ mod repair;
 mod undecided;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rowhouse::auth::{CallContext, Principal};
 use rowhouse::domain::Permission;
@@ -66,7 +67,20 @@ impl Fixture {
         let app = builder.spawn().await;
         let (acme, globex) = (app.set_up("acme-corp").await, app.set_up("globex-corp").await);
         let sql = app.sql().await;
-        Self { app, acme, globex, sql }
+        let fixture = Self { app, acme, globex, sql };
+        fixture.wait_for_first_jobs().await;
+        fixture
+    }
+
+    /// Waits until no transaction of the server is open: the jobs that it begins with are done. It stands still while a test
+    /// waits for a program, and the program would then wait for its locks.
+    async fn wait_for_first_jobs(&self) {
+        let open = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        while self.sql.query_one(open, &[]).await.expect("sessions are listed").get::<_, i64>(0) > 0
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Runs a script as the owner, or as the superuser if the owner may not. `{acme}` and `{globex}` stand for the schemas
