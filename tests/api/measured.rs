@@ -99,7 +99,7 @@ async fn roles() {
     let sql = server.superuser_in("roles").await;
     let make_roles = format!(
         "DO $$ BEGIN FOR i IN 1..{ROLES} LOOP
-             EXECUTE format('CREATE ROLE more_%s NOLOGIN NOINHERIT; GRANT more_%s TO rowhouse_runtime', i, i);
+             EXECUTE format('CREATE ROLE tenant_%1$s NOLOGIN NOINHERIT; GRANT tenant_%1$s TO rowhouse_runtime', md5(i::text));
          END LOOP; END $$"
     );
     sql.batch_execute(&make_roles).await.expect("roles can be made");
@@ -139,7 +139,7 @@ async fn roles() {
                 .expect("it may");
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
                 let began = Instant::now();
-                let enter = "BEGIN; SET LOCAL ROLE more_1; COMMIT";
+                let enter = "BEGIN; SET LOCAL ROLE tenant_c4ca4238a0b923820dcc509a6f75849b; COMMIT";
                 reader.batch_execute(enter).await.expect("the login may");
                 times.push(began.elapsed());
                 tokio::time::sleep(Duration::from_millis(10)).await;
