@@ -18,7 +18,7 @@ use crate::service::provisioning::{Admin, NewAdmin, ProvisionTenant};
 use crate::service::tenants::TenantTx;
 
 /// The password of every user that a test creates.
-/// Longer than any common one, with which a debug build compares a shorter one for milliseconds.
+/// Longer than any common password: a debug build takes milliseconds to look for a shorter one among those.
 const PASSWORD: &str = "The password of every user of a test";
 
 /// A tenant of one test, taken from the vacancies of the server that the tests of the process share, and removed when it

@@ -15,7 +15,7 @@ use crate::domain::rule::Rule;
 const PASSWORD_MIN: usize = 8;
 /// Longest password, in bytes, so that hashing a huge one cannot be used to exhaust the CPU.
 pub const PASSWORD_MAX: usize = 1024;
-/// The longest of the common passwords, in characters.
+/// The longest of the common passwords, in characters: a longer one is not looked for among them.
 const COMMON_MAX: usize = 32;
 
 /// A password in clear: wiped from memory when dropped, redacted wherever it might be printed.
