@@ -29,6 +29,7 @@ use futures_util::future::join_all;
 use rowhouse::domain::names::TenantId;
 use rowhouse::pg::Db;
 use rowhouse::pg::bootstrap::ensure_login_limits;
+use rowhouse::pg::connect::login::Login;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::{
     Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Sharing, Statements, TimeLimits,
@@ -242,7 +243,8 @@ impl Bench<'_> {
     fn database(&self, statements: Statements, sharing: Sharing) -> Database {
         let (owner, runtime) = endpoints(self.fixture.server.connect_config("rowhouse"));
         let limits = TimeLimits::default();
-        let stand = self.runtime.block_on(ensure_login_limits(&runtime, limits));
+        let stand =
+            self.runtime.block_on(ensure_login_limits(&mut Login::new(runtime.clone()), limits));
         let login_has_limits = stand.expect("the runtime login works");
         let rules = Rules { login_has_limits, ..Rules::new(Isolation::Role, statements, limits) };
         Database::with_sharing(owner, runtime, rules, sharing)

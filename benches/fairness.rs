@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 use rowhouse::domain::names::{SchemaName, TenantId};
 use rowhouse::pg::bootstrap::ensure_login_limits;
+use rowhouse::pg::connect::login::Login;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::{Fairness, Isolation, PoolSizes, Rules, Sharing, Statements, TimeLimits};
 use rowhouse::pg::{Db, Failure};
@@ -168,7 +169,7 @@ impl<'a> Bench<'a> {
     ) -> Self {
         let (owner, runtime) = endpoints(fixture.server.connect_config("rowhouse"));
         let limits = TimeLimits { lock: Duration::from_mins(1), ..TimeLimits::default() };
-        let login_has_limits = ensure_login_limits(&runtime, limits).await;
+        let login_has_limits = ensure_login_limits(&mut Login::new(runtime.clone()), limits).await;
         let login_has_limits = login_has_limits.expect("the runtime login works");
         let rules =
             Rules { login_has_limits, ..Rules::new(Isolation::Role, Statements::Unnamed, limits) };

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 use rowhouse::domain::names::{SchemaName, TenantId};
 use rowhouse::pg::bootstrap::ensure_login_limits;
+use rowhouse::pg::connect::login::Login;
 use rowhouse::pg::db::Database;
 use rowhouse::pg::rules::{Isolation, PoolSizes, RUNTIME_LOGIN, Rules, Statements, TimeLimits};
 use rowhouse::pg::{Db, Row};
@@ -142,7 +143,9 @@ impl Databases {
     async fn new(owner: tokio_postgres::Config, statements: Statements) -> Self {
         let (owner, runtime) = endpoints(owner);
         let limits = TimeLimits::default();
-        let is_set = ensure_login_limits(&runtime, limits).await.expect("the runtime login works");
+        let is_set = ensure_login_limits(&mut Login::new(runtime.clone()), limits)
+            .await
+            .expect("the runtime login works");
         assert!(is_set, "the login has the limits on an embedded server");
         let database = |login_has_limits| {
             let rules =

@@ -22,7 +22,7 @@ use crate::embedded;
 use crate::migrations::MigrationSet;
 use crate::pg::bootstrap::{self, Posture};
 use crate::pg::clock::DatabaseClock;
-use crate::pg::connect::dedicated;
+use crate::pg::connect::login;
 use crate::pg::connect::tls::TlsFiles;
 use crate::pg::control::{capacity, migration_sets};
 use crate::pg::db::Database;
@@ -148,18 +148,18 @@ impl Backend {
             expected: expected_drift,
             grants,
         } = sets;
-        if purpose == Purpose::Serve && found.origin == Origin::Url {
-            let logins = [&found.owner, &found.runtime];
-            bootstrap::wait_until_up(logins, settings.database.wait).await;
+        let FoundDatabase { mut owner, mut runtime, origin, psql, tls, .. } = found;
+        if purpose == Purpose::Serve && origin == Origin::Url {
+            bootstrap::wait_until_up(&mut owner, &mut runtime, settings.database.wait).await;
         }
         let mut first_start = FirstStart::default();
         let mut rules = settings::rules(settings);
         let wanted = settings::wanted(settings);
         let mut posture = match purpose {
             Purpose::Serve | Purpose::Migrate => {
-                bootstrap::prepare(&found.owner, &found.runtime, wanted).await?
+                bootstrap::prepare(&mut owner, &mut runtime, wanted).await?
             }
-            Purpose::Operate => bootstrap::inspect(&found.owner, wanted, public_set).await?,
+            Purpose::Operate => bootstrap::inspect(&mut owner, wanted, public_set).await?,
         };
         (rules.engine, rules.isolation) = (posture.engine, posture.isolation);
         log_engine(purpose, &posture);
@@ -178,20 +178,21 @@ impl Backend {
         };
         // If it is unknown whether a pooler is in between, unnamed statements work in both cases, and so does a query that
         // is not cancelled.
-        rules.direct = dedicated::direct(&found.owner, &found.runtime).await;
-        rules.limits.client_check = dedicated::client_check(&found.owner, rules.direct).await;
+        rules.direct = login::direct(&mut owner, &mut runtime).await;
+        rules.limits.client_check = login::client_check(&mut owner, rules.direct).await;
         let is_direct = rules.direct.owner;
         if purpose != Purpose::Operate {
             // A pooler may use a session that is older than the limits of the login.
             if rules.direct.runtime {
-                let (runtime, limits) = (&found.runtime, rules.limits);
-                rules.login_has_limits = bootstrap::ensure_login_limits(runtime, limits).await?;
+                let limits = rules.limits;
+                rules.login_has_limits =
+                    bootstrap::ensure_login_limits(&mut runtime, limits).await?;
             }
             if is_direct && settings.database.statements == CachedStatements::Auto {
                 rules.control_statements = Statements::Cached;
             }
         }
-        let (owner, runtime) = (found.owner, found.runtime);
+        let (owner, runtime) = (owner.into_endpoint(), runtime.into_endpoint());
         let database = Database::with_sharing(owner, runtime, rules, settings::sharing(settings));
         let main = pool_sizes::main_for(purpose, settings.database.max_connections);
         let db = database.pools(main).map_err(|error| BuildError::Pool(error.to_string()))?;
@@ -334,7 +335,7 @@ impl Backend {
             runtime: Handle::current(),
             lifetimes,
         };
-        first_start.psql = found.psql;
+        first_start.psql = psql;
         let backend = Self {
             services: parts.services(&db, &database),
             posture,
@@ -344,12 +345,12 @@ impl Backend {
             database,
             parts,
             states: Arc::default(),
-            tls: found.tls,
+            tls,
             #[cfg(feature = "embedded-postgres")]
             embedded: None,
         };
         match purpose {
-            Purpose::Serve => backend.ensure_admin(settings, found.origin).await,
+            Purpose::Serve => backend.ensure_admin(settings, origin).await,
             Purpose::Migrate | Purpose::Operate => Ok(backend),
         }
     }

@@ -7,6 +7,7 @@ use crate::config::Settings;
 #[cfg(feature = "embedded-postgres")]
 use crate::embedded;
 use crate::pg::bootstrap;
+use crate::pg::connect::login::Login;
 use crate::pg::connect::name;
 #[cfg(feature = "embedded-postgres")]
 use crate::pg::connect::tls::Connector;
@@ -33,8 +34,8 @@ pub(super) enum Origin {
 
 /// The database that was found or started, and how to log in.
 pub(super) struct FoundDatabase {
-    pub(super) owner: Endpoint,
-    pub(super) runtime: Endpoint,
+    pub(super) owner: Login,
+    pub(super) runtime: Login,
     pub(super) origin: Origin,
     pub(super) psql: Option<String>,
     /// The certificates of both logins; none where the server is reached by a socket of ours.
@@ -45,21 +46,14 @@ pub(super) struct FoundDatabase {
 
 impl FoundDatabase {
     pub(super) async fn find(settings: &Settings, purpose: Purpose) -> Result<Self, BuildError> {
-        let mut found = match settings.database_url() {
-            Some(url) => Self::at(settings, &DatabaseUrl::parse(url)?)?,
-            None => Self::embed(settings, purpose).await?,
-        };
-        let config = &mut found.owner.config;
-        if purpose == Purpose::Serve && config.get_application_name().is_none() {
-            let host = gethostname::gethostname();
-            let budget = settings.database.max_connections;
-            config.application_name(name::of_server(budget, &host.to_string_lossy()));
+        match settings.database_url() {
+            Some(url) => Self::at(settings, purpose, &DatabaseUrl::parse(url)?),
+            None => Self::embed(settings, purpose).await,
         }
-        Ok(found)
     }
 
     /// Returns the database that the operator's URL names.
-    fn at(settings: &Settings, owner: &DatabaseUrl) -> Result<Self, BuildError> {
+    fn at(settings: &Settings, purpose: Purpose, owner: &DatabaseUrl) -> Result<Self, BuildError> {
         let runtime = if let Some(url) = &settings.database.runtime_url {
             DatabaseUrl::parse(url.expose_secret())?
         } else {
@@ -67,9 +61,12 @@ impl FoundDatabase {
             owner.with_login(RUNTIME_LOGIN, password.as_deref())
         };
         let tls = vec![TlsFiles::open(owner.ssl())?, TlsFiles::open(runtime.ssl())?];
+        let [mut owner, runtime] = [(owner, &tls[0]), (&runtime, &tls[1])]
+            .map(|(url, tls)| endpoint(settings, url, tls.tls()));
+        name_connections(settings, purpose, &mut owner);
         Ok(Self {
-            owner: endpoint(settings, owner, tls[0].tls()),
-            runtime: endpoint(settings, &runtime, tls[1].tls()),
+            owner: Login::new(owner),
+            runtime: Login::new(runtime),
             origin: Origin::Url,
             psql: None,
             tls,
@@ -111,9 +108,11 @@ impl FoundDatabase {
         let no_tls = Connector::without_tls()?.make_tls();
         let mut runtime = config.clone();
         runtime.user(RUNTIME_LOGIN);
+        let mut owner = Endpoint { config, tls: no_tls.clone() };
+        name_connections(settings, purpose, &mut owner);
         Ok(Self {
-            owner: Endpoint { config, tls: no_tls.clone() },
-            runtime: Endpoint { config: runtime, tls: no_tls },
+            owner: Login::new(owner),
+            runtime: Login::new(Endpoint { config: runtime, tls: no_tls }),
             tls: Vec::new(),
             origin: Origin::Embedded,
             psql: match &server {
@@ -127,6 +126,15 @@ impl FoundDatabase {
     #[cfg(not(feature = "embedded-postgres"))]
     async fn embed(_: &Settings, _: Purpose) -> Result<Self, BuildError> {
         Err(BuildError::NoDatabase)
+    }
+}
+
+/// Gives the connections of a server the name by which other servers find it.
+fn name_connections(settings: &Settings, purpose: Purpose, owner: &mut Endpoint) {
+    if purpose == Purpose::Serve && owner.config.get_application_name().is_none() {
+        let host = gethostname::gethostname();
+        let budget = settings.database.max_connections;
+        owner.config.application_name(name::of_server(budget, &host.to_string_lossy()));
     }
 }
 

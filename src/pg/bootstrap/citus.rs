@@ -6,11 +6,11 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::error::{BootstrapError, describe, step};
+use super::error::{BootstrapError, step};
 use super::{Facts, Wanted};
-use crate::pg::connect::open::connect;
+use crate::pg::connect::login::Login;
 use crate::pg::rules::engine::Engine;
-use crate::pg::rules::{Endpoint, Isolation, MIGRATOR, RUNTIME_LOGIN};
+use crate::pg::rules::{Isolation, MIGRATOR, RUNTIME_LOGIN};
 
 /// The setting that makes every `CREATE SCHEMA` of a session create a distributed one.
 const SHARDING: &str = "citus.enable_schema_based_sharding";
@@ -93,7 +93,7 @@ impl Wanted {
 /// [`BootstrapError::NoPreparedTransactions`].
 pub(super) async fn require_coordinator(
     client: &Client,
-    owner: &Endpoint,
+    at: &str,
     facts: &Facts,
 ) -> Result<(), BootstrapError> {
     let row = client
@@ -112,7 +112,7 @@ pub(super) async fn require_coordinator(
     if row.get::<_, Option<i32>>("group_id") != Some(0) {
         let coordinator: Option<String> = row.get("coordinator");
         return Err(BootstrapError::NotCoordinator {
-            at: describe(&owner.config),
+            at: at.to_owned(),
             coordinator: coordinator.unwrap_or_else(|| "the coordinator".to_owned()),
         });
     }
@@ -203,10 +203,11 @@ fn introduction(roles: &[String]) -> String {
 /// # Errors
 /// [`BootstrapError::RoleIsolationOnCitus`], with the statement that makes it possible.
 pub(super) async fn require_uncached(
-    runtime: &Endpoint,
+    runtime: &mut Login,
     facts: &Facts,
 ) -> Result<(), BootstrapError> {
-    let as_runtime = connect(runtime)
+    let as_runtime = runtime
+        .client()
         .await
         .map_err(|error| BootstrapError::RuntimeLogin { reason: error.to_string() })?;
     let row = as_runtime

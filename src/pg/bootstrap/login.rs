@@ -6,18 +6,21 @@ use tokio_postgres::types::Type;
 
 use crate::pg::bootstrap::error::{BootstrapError, step};
 use crate::pg::bootstrap::{Facts, already_exists, alter};
+use crate::pg::connect::login::Login;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::server_message;
-use crate::pg::rules::{Endpoint, RUNTIME_LOGIN, TimeLimits};
+use crate::pg::rules::{RUNTIME_LOGIN, TimeLimits};
 
 /// Creates the runtime login if it does not exist, and checks that logging in as it works.
 pub(super) async fn runtime_login(
     client: &Client,
     facts: &Facts,
-    runtime: &Endpoint,
+    runtime: &mut Login,
 ) -> Result<(), BootstrapError> {
+    let config = &runtime.endpoint().config;
+    let is_ours = config.get_user() == Some(RUNTIME_LOGIN);
     // The SCRAM verifier is computed here, so that the password is never sent and never in a server's log.
-    let password = runtime.config.get_password().map(postgres_protocol::password::scram_sha_256);
+    let password = config.get_password().map(postgres_protocol::password::scram_sha_256);
     let password = password
         .map_or_else(|| "PASSWORD NULL".to_owned(), |verifier| format!("PASSWORD '{verifier}'"));
     if !facts.runtime_exists {
@@ -45,13 +48,12 @@ pub(super) async fn runtime_login(
         let grant = format!("GRANT CONNECT ON DATABASE {} TO {RUNTIME_LOGIN}", facts.database);
         alter(client, &grant).await.map_err(step("grant CONNECT to the runtime login"))?;
     }
-    let refused = match connect(runtime).await {
-        Ok(as_runtime) => return check_runtime_login(client, facts, &as_runtime).await,
+    let refused = match runtime.client().await {
+        Ok(as_runtime) => return check_runtime_login(client, facts, as_runtime).await,
         Err(refused) => refused,
     };
     let login_failed =
         |error: &ConnectError| BootstrapError::RuntimeLogin { reason: error.to_string() };
-    let is_ours = runtime.config.get_user() == Some(RUNTIME_LOGIN);
     let wrong_password = refused.code() == Some(&SqlState::INVALID_PASSWORD);
     if !(is_ours && wrong_password && facts.may_create_roles) {
         return Err(login_failed(&refused));
@@ -71,8 +73,8 @@ pub(super) async fn runtime_login(
          another owner uses this PostgreSQL server, and its processes can no longer log in as {RUNTIME_LOGIN}; in that \
          case give all of them the same ROWHOUSE_DATABASE__RUNTIME_URL"
     );
-    let as_runtime = connect(runtime).await.map_err(|error| login_failed(&error))?;
-    check_runtime_login(client, facts, &as_runtime).await
+    let as_runtime = runtime.client().await.map_err(|error| login_failed(&error))?;
+    check_runtime_login(client, facts, as_runtime).await
 }
 
 /// Checks that the runtime login is ours and has no more attributes than we give it: an operator may have created
@@ -140,7 +142,7 @@ async fn check_runtime_login(
 /// # Errors
 /// [`BootstrapError`] if logging in fails.
 pub async fn ensure_login_limits(
-    runtime: &Endpoint,
+    runtime: &mut Login,
     limits: TimeLimits,
 ) -> Result<bool, BootstrapError> {
     let login_failed =
@@ -151,8 +153,8 @@ pub async fn ensure_login_limits(
         ("statement_timeout", limits.statement),
     ]
     .map(|(name, limit)| (name.to_owned(), limit.as_millis().to_string()));
-    let client = connect(runtime).await.map_err(login_failed)?;
-    let found = DefaultLimits::read(&client).await?;
+    let client = runtime.client().await.map_err(login_failed)?;
+    let found = DefaultLimits::read(client).await?;
     if found.are_of_login || found.limits == wanted {
         return Ok(found.limits == wanted);
     }
@@ -162,11 +164,11 @@ pub async fn ensure_login_limits(
         format!("ALTER ROLE {RUNTIME_LOGIN} IN DATABASE {database} SET {name} = {limit}")
     });
     // Any login may set its own defaults. If this one may not, each transaction sets the limits.
-    if let Err(error) = alter(&client, &statements.join("; ")).await {
+    if let Err(error) = alter(client, &statements.join("; ")).await {
         tracing::debug!(error = %server_message(&error), "failed to set the time limits of the runtime login; each transaction sets them");
         return Ok(false);
     }
-    let fresh = connect(runtime).await.map_err(login_failed)?;
+    let fresh = connect(runtime.endpoint()).await.map_err(login_failed)?;
     Ok(DefaultLimits::read(&fresh).await?.limits == wanted)
 }
 

@@ -35,9 +35,10 @@ use tokio_postgres::types::Type;
 use self::error::{describe, step};
 use self::version::Fit;
 use crate::migrations::{HISTORY_TABLE, HistoryError, MigrationSet};
-use crate::pg::connect::open;
+use crate::pg::connect::login::Login;
+use crate::pg::connect::open::ConnectError;
 use crate::pg::db::Db;
-use crate::pg::rules::{Endpoint, Isolation, RUNTIME_LOGIN};
+use crate::pg::rules::{Isolation, RUNTIME_LOGIN};
 use crate::pg::schema::create_history_sql;
 use crate::pg::schema::error::ApplyError;
 
@@ -66,17 +67,15 @@ pub struct Wanted {
 /// # Errors
 /// [`BootstrapError`], with the statement that would remove the cause.
 pub async fn prepare(
-    owner: &Endpoint,
-    runtime: &Endpoint,
+    owner: &mut Login,
+    runtime: &mut Login,
     wanted: Wanted,
 ) -> Result<Posture, BootstrapError> {
-    let client = open::connect(owner).await.map_err(|error| BootstrapError::Connect {
-        at: describe(&owner.config),
-        reason: error.to_string(),
-    })?;
-    let facts = Facts::read(&client).await?;
+    let at = describe(&owner.endpoint().config);
+    let client = connected(owner, &at).await?;
+    let facts = Facts::read(client).await?;
     check_version(facts.version, &facts.version_text)?;
-    facts.require_writable(owner)?;
+    facts.require_writable(&at)?;
     if facts.encoding != "UTF8" {
         let (found, database) = (facts.encoding, facts.database);
         return Err(BootstrapError::Encoding { found, database });
@@ -84,27 +83,27 @@ pub async fn prepare(
     let engine = wanted.engine(facts.citus_version.is_some());
     let isolation = wanted.isolation(engine);
     if engine.has_nodes() {
-        citus::require_coordinator(&client, owner, &facts).await?;
+        citus::require_coordinator(client, &at, &facts).await?;
     }
     if isolation == Isolation::Role && !facts.may_create_roles {
         return Err(BootstrapError::MayNotCreateRoles { owner: facts.owner });
     }
     facts.require_privileges()?;
-    login::runtime_login(&client, &facts, runtime).await?;
-    migrator::create(&client, &facts).await?;
+    login::runtime_login(client, &facts, runtime).await?;
+    migrator::create(client, &facts).await?;
     if engine.has_nodes() {
-        citus::require_known_roles(&client, &facts).await?;
+        citus::require_known_roles(client, &facts).await?;
         if isolation == Isolation::Role {
             citus::require_uncached(runtime, &facts).await?;
         }
     }
-    create_schema(&client, "public", "").await?;
+    create_schema(client, "public", "").await?;
     // Every tenant can read what extensions install there, and none can write to it.
-    create_schema(&client, "extensions", "; GRANT USAGE ON SCHEMA extensions TO PUBLIC").await?;
-    let (mut exposures, mut warnings) = revoke::revoke(&client, &facts, engine).await?;
-    exposures.extend(revoke::non_tenant_roles(&client).await?);
+    create_schema(client, "extensions", "; GRANT USAGE ON SCHEMA extensions TO PUBLIC").await?;
+    let (mut exposures, mut warnings) = revoke::revoke(client, &facts, engine).await?;
+    exposures.extend(revoke::non_tenant_roles(client).await?);
     // After PUBLIC has lost what the migrator needs.
-    warnings.extend(migrator::grant(&client, &facts).await?);
+    warnings.extend(migrator::grant(client, &facts).await?);
     if isolation == Isolation::SearchPath {
         warnings.push(
             "isolation = search_path: a query that names another tenant's schema is not refused"
@@ -130,14 +129,12 @@ pub async fn prepare(
 /// # Errors
 /// [`BootstrapError`], with the command that would remove the cause.
 pub async fn inspect(
-    owner: &Endpoint,
+    owner: &mut Login,
     wanted: Wanted,
     set: &MigrationSet,
 ) -> Result<Posture, BootstrapError> {
-    let at = describe(&owner.config);
-    let client = open::connect(owner)
-        .await
-        .map_err(|error| BootstrapError::Connect { at: at.clone(), reason: error.to_string() })?;
+    let at = describe(&owner.endpoint().config);
+    let client = connected(owner, &at).await?;
     let failed = step("read the version of the control plane");
     let facts = client
         .query_typed_one(
@@ -160,7 +157,7 @@ pub async fn inspect(
     let known = set.version();
     let citus_version: Option<String> = facts.get("citus_version");
     let engine = wanted.engine(citus_version.is_some());
-    match version::fit_on(&client, known).await.map_err(&failed)? {
+    match version::fit_on(client, known).await.map_err(&failed)? {
         Fit::Behind { found } => Err(BootstrapError::Behind { found, known }),
         Fit::TooNew { found } => Err(ApplyError::from(HistoryError::Ahead { found, known }).into()),
         Fit::Same | Fit::Newer { .. } => Ok(Posture {
@@ -174,6 +171,14 @@ pub async fn inspect(
             applied: Vec::new(),
         }),
     }
+}
+
+async fn connected<'a>(owner: &'a mut Login, at: &str) -> Result<&'a Client, BootstrapError> {
+    let failed = |error: ConnectError| BootstrapError::Connect {
+        at: at.to_owned(),
+        reason: error.to_string(),
+    };
+    owner.client().await.map_err(failed)
 }
 
 fn check_version(version: u32, text: &str) -> Result<(), BootstrapError> {
@@ -307,7 +312,7 @@ impl Facts {
     }
 
     /// Refuses a database that accepts no changes, with the cause.
-    fn require_writable(&self, owner: &Endpoint) -> Result<(), BootstrapError> {
+    fn require_writable(&self, at: &str) -> Result<(), BootstrapError> {
         let database = &self.database;
         let why = match (self.is_standby, self.is_read_only) {
             (true, _) => {
@@ -319,7 +324,7 @@ impl Facts {
             ),
             (false, false) => return Ok(()),
         };
-        Err(BootstrapError::ReadOnly { at: describe(&owner.config), why })
+        Err(BootstrapError::ReadOnly { at: at.to_owned(), why })
     }
 
     /// Refuses an owner that could not create the control plane or a tenant's schema.

@@ -9,8 +9,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::error::describe;
-use crate::pg::connect::open::{ConnectError, connect};
-use crate::pg::rules::Endpoint;
+use crate::pg::connect::login::Login;
+use crate::pg::connect::open::ConnectError;
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -21,14 +21,15 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Waits until each of these logins gets an answer, at most this long. An answer is also a refusal that a later try would
 /// meet again, such as that of a wrong password: [`prepare`](super::prepare) reports it. The second login is not tried
 /// before the first start has created it: a pooler answers as if the server were away, and remembers that.
-pub async fn wait_until_up(logins: [&Endpoint; 2], limit: Duration) {
+pub async fn wait_until_up(owner: &mut Login, runtime: &mut Login, limit: Duration) {
     let (begin, mut logged) = (Instant::now(), None::<Instant>);
+    let name = runtime.endpoint().config.get_user().unwrap_or_default().to_owned();
     let mut is_created = true;
-    for login in logins {
+    for login in [owner, runtime] {
         while is_created {
-            let reason = match connect(login).await {
+            let reason = match login.client().await {
                 Ok(client) => {
-                    is_created = exists(&client, logins[1]).await;
+                    is_created = exists(client, &name).await;
                     break;
                 }
                 Err(reason) if is_not_up(&reason) => reason,
@@ -40,7 +41,7 @@ pub async fn wait_until_up(logins: [&Endpoint; 2], limit: Duration) {
             if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                 logged = Some(Instant::now());
                 tracing::warn!(
-                    database = describe(&login.config),
+                    database = describe(&login.endpoint().config),
                     reason = %reason,
                     waited_s = begin.elapsed().as_secs(),
                     limit_s = limit.as_secs(),
@@ -56,9 +57,8 @@ pub async fn wait_until_up(logins: [&Endpoint; 2], limit: Duration) {
 }
 
 /// Whether there is such a login; also where that cannot be read.
-async fn exists(client: &Client, login: &Endpoint) -> bool {
+async fn exists(client: &Client, name: &str) -> bool {
     let sql = "SELECT FROM pg_catalog.pg_roles WHERE rolname = $1";
-    let name = login.config.get_user().unwrap_or_default();
     let found = client.query_typed(sql, &[(&name, Type::TEXT)]).await;
     found.map_or(true, |rows| !rows.is_empty())
 }

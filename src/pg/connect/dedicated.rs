@@ -1,10 +1,7 @@
 //! Dedicated connections, outside every pool, and the test whether a connection is direct or goes through a pooler.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use deadpool_postgres::{PoolError, TimeoutType};
-use futures_util::future::join;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -13,7 +10,7 @@ use crate::domain::names::SchemaName;
 use crate::pg::connect::cancelling::Cancelling;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::{Failure, server_message};
-use crate::pg::rules::{Direct, Endpoint, Rules, Tls};
+use crate::pg::rules::{Endpoint, Rules, Tls};
 
 /// Why a dedicated connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,35 +55,17 @@ impl DedicatedConnection {
 
     /// Connects with these options too.
     async fn open_with(endpoint: &Endpoint, options: &str) -> Result<Self, OpenError> {
-        // No pooler keeps a setting that it does not know, as some keep the search path of a client.
-        let mark = Uuid::new_v4().simple().to_string();
-        let before = endpoint.config.get_options().unwrap_or_default();
-        let mut config = endpoint.config.clone();
-        config.options(format!("{before} {options} -c rowhouse.connection={mark}"));
-        let client = match connect(&Endpoint { config, tls: endpoint.tls.clone() }).await {
-            Ok(client) => client,
+        match connect_marked(endpoint, options).await {
+            Ok(Marked { client, is_direct: true }) => {
+                Ok(Self { client, tls: endpoint.tls.clone(), is_busy: AtomicBool::new(false) })
+            }
+            Ok(Marked { is_direct: false, .. }) => Err(OpenError::NotDirect),
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                return Err(OpenError::NotDirect);
+                Err(OpenError::NotDirect)
             }
-            Err(ConnectError::Refused(error)) => return Err(Failure::from(error).into()),
-            Err(ConnectError::Late(_)) => {
-                return Err(Failure::from(PoolError::Timeout(TimeoutType::Create)).into());
-            }
-        };
-        let sql = "SELECT coalesce(current_setting('rowhouse.connection', true), '') AS mark";
-        let asked = client.query_typed(sql, &[]);
-        // A server that lets clients in may answer none.
-        let answer = match endpoint.config.get_connect_timeout() {
-            Some(limit) => {
-                timeout(*limit, asked).await.map_err(|_elapsed| Failure::NoAnswer(*limit))?
-            }
-            None => asked.await,
-        };
-        let found = answer.map_err(Failure::from)?;
-        if found.first().is_none_or(|row| row.get::<_, String>("mark") != mark) {
-            return Err(OpenError::NotDirect);
+            Err(ConnectError::Refused(error)) => Err(Failure::from(error).into()),
+            Err(ConnectError::Late(limit)) => Err(Failure::NoAnswer(limit).into()),
         }
-        Ok(Self { client, tls: endpoint.tls.clone(), is_busy: AtomicBool::new(false) })
     }
 
     /// Runs one statement in a message of its own.
@@ -117,6 +96,37 @@ impl Drop for DedicatedConnection {
     }
 }
 
+/// A connection that was opened with options.
+pub(super) struct Marked {
+    pub(super) client: tokio_postgres::Client,
+    /// Whether the options have reached the server, and not only a pooler, which serves the connection without them.
+    pub(super) is_direct: bool,
+}
+
+/// Connects with these options, and with a mark that tells whether they have reached the server.
+pub(super) async fn connect_marked(
+    endpoint: &Endpoint,
+    options: &str,
+) -> Result<Marked, ConnectError> {
+    // No pooler keeps a setting that it does not know, as some keep the search path of a client.
+    let mark = Uuid::new_v4().simple().to_string();
+    let before = endpoint.config.get_options().unwrap_or_default();
+    let mut config = endpoint.config.clone();
+    config.options(format!("{before} {options} -c rowhouse.connection={mark}"));
+    let client = connect(&Endpoint { config, tls: endpoint.tls.clone() }).await?;
+    let sql = "SELECT coalesce(current_setting('rowhouse.connection', true), '') AS mark";
+    let asked = client.query_typed(sql, &[]);
+    // A server that lets clients in may answer none.
+    let found = match endpoint.config.get_connect_timeout() {
+        Some(limit) => {
+            timeout(*limit, asked).await.map_err(|_elapsed| ConnectError::Late(*limit))?
+        }
+        None => asked.await,
+    }?;
+    let is_direct = found.first().is_some_and(|row| row.get::<_, String>("mark") == mark);
+    Ok(Marked { client, is_direct })
+}
+
 /// Whether the database is reached directly and not through a pooler. Files that run outside a transaction need
 /// that, and so do cached prepared statements.
 ///
@@ -128,27 +138,4 @@ pub async fn is_direct(endpoint: &Endpoint) -> Result<bool, OpenError> {
         Err(OpenError::NotDirect) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// How often a server looks for the client of a query.
-const CLIENT_CHECK: Duration = Duration::from_secs(1);
-
-/// Returns how often the server is to look whether the client of a running query is still there: behind a pooler, which
-/// closes its connection together with the client's, so that a query that was abandoned ends. None for direct connections,
-/// and on a platform on which PostgreSQL cannot look.
-pub async fn client_check(owner: &Endpoint, direct: Direct) -> Option<Duration> {
-    if direct.owner && direct.runtime {
-        return None;
-    }
-    let client = connect(owner).await.ok()?;
-    let interval = CLIENT_CHECK.as_millis();
-    let sql = format!("BEGIN; SET LOCAL client_connection_check_interval = {interval}; ROLLBACK");
-    let tried = timeout(CLIENT_CHECK, client.batch_execute(&sql)).await;
-    matches!(tried, Ok(Ok(()))).then_some(CLIENT_CHECK)
-}
-
-/// Which of two logins reach the server directly. One of which that is unknown does not count.
-pub async fn direct(owner: &Endpoint, runtime: &Endpoint) -> Direct {
-    let (owner, runtime) = join(is_direct(owner), is_direct(runtime)).await;
-    Direct { owner: owner.unwrap_or(false), runtime: runtime.unwrap_or(false) }
 }
