@@ -69,6 +69,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     intervals: Intervals,
     own_jobs: Vec<(ApplicationJob, Duration)>,
+    jobs_after: Duration,
     drain_delay: Duration,
     reload: Reload,
 }
@@ -113,6 +114,7 @@ impl App {
             metrics,
             intervals,
             own_jobs,
+            jobs_after: options.jobs_after,
             drain_delay,
             reload,
         })
@@ -171,7 +173,8 @@ impl App {
         mut self,
         stop: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
-        let jobs = Jobs::start(&self.backend, &self.metrics, &self.intervals, &self.own_jobs);
+        let (metrics, own_jobs) = (&self.metrics, &self.own_jobs);
+        let jobs = Jobs::start(&self.backend, metrics, &self.intervals, own_jobs, self.jobs_after);
         let handles: Vec<_> = self.servers.iter().map(actix_web::dev::Server::handle).collect();
         let mut serving = std::pin::pin!(try_join_all(self.servers));
         let (health, drain_delay) = (self.backend.services.health.clone(), self.drain_delay);

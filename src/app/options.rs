@@ -45,6 +45,9 @@ pub struct Options {
     pub hooks: Vec<Hook>,
     /// Registers its metrics.
     pub metrics: Vec<fn(&mut Registry)>,
+    /// How long a server runs before its jobs. Default: not at all.
+    #[doc(hidden)]
+    pub jobs_after: Duration,
     /// A folder with migrations of the control plane that a later version of this crate has, for tests of an upgrade.
     #[doc(hidden)]
     pub later_control_plane: Option<PathBuf>,

@@ -11,9 +11,9 @@ use super::postgres::PREFIX;
 use super::{TestDatabase, TestError, TestPostgres, runtime};
 
 /// How many processes use a database. Each takes a few vacancies, and new ones are built when half of them are gone.
-const USES: i32 = 6;
+const USES: i32 = 10;
 /// The use with which the next database is created, ahead of the process that needs it.
-const AHEAD: i32 = 4;
+const AHEAD: i32 = 7;
 /// How often a process looks for a database that another one is creating.
 const ATTEMPTS: usize = 5;
 

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::error::During;
-use super::{TestError, on_runtime, runtime};
+use super::{TestError, on_runtime};
 use crate::embedded::{Durability, Settings, SharedServer};
 use crate::pg::connect::open::connect;
 use crate::pg::connect::tls::Connector;
@@ -55,23 +55,7 @@ impl TestPostgres {
     /// [`TestError`], the same for each call.
     pub async fn get() -> Result<&'static Self, TestError> {
         on_runtime(async {
-            let mut is_new = false;
-            let open = || {
-                is_new = true;
-                Box::pin(Self::open())
-            };
-            let server = SERVER.get_or_init(open).await;
-            if let Ok(server) = server
-                && is_new
-                && server.lends()
-            {
-                // The one test of this process does not wait for it: at the latest they go with the server.
-                runtime().spawn(async {
-                    if let Err(error) = server.drop_what_dead_processes_left().await {
-                        tracing::debug!(%error, "cannot drop the databases of earlier tests");
-                    }
-                });
-            }
+            let server = SERVER.get_or_init(|| Box::pin(Self::open())).await;
             server.as_ref().map_err(|error| TestError::Again(error.to_string()))
         })
         .await
@@ -104,6 +88,7 @@ impl TestPostgres {
         }
         let live = Mutex::default();
         let server = Self { base, process, live, shared, session };
+        // What a process with one test has left goes with the server, at the latest.
         if !server.lends() {
             server.drop_what_dead_processes_left().await?;
         }

@@ -1,5 +1,7 @@
 //! A server of an application on a database of its own.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -20,6 +22,10 @@ const SECRET_KEY: &str = "the secret key of all tests, which is none";
 /// What an owner who is no superuser cannot close; a superuser closes all of it.
 const EXPOSURES: &str =
     "set_config,do_blocks,advisory_locks,table_locks,large_objects,signals,setseed";
+
+/// How long a server for one test runs before its jobs, which most tests end before: the vacancies that the database was
+/// cloned with are enough for the tests that use it.
+const LENT_JOBS_AFTER: Duration = Duration::from_secs(1);
 
 /// A server that runs until it is dropped, on a database that is dropped after it.
 pub(crate) struct DisposableServer {
@@ -58,7 +64,7 @@ impl DisposableServer {
 
     async fn start_on(
         may_share: bool,
-        options: Options,
+        mut options: Options,
         more: Vec<(&'static str, String)>,
     ) -> Result<Self, TestError> {
         let server = TestPostgres::get().await?;
@@ -76,6 +82,7 @@ impl DisposableServer {
         if is_lent {
             // For one test. Each worker registers all routes, which takes a debug build milliseconds.
             values.push(("http.workers", "1".to_owned()));
+            options.jobs_after = LENT_JOBS_AFTER;
         }
         values.extend(more);
         #[cfg(feature = "testing")]

@@ -59,21 +59,14 @@ struct Job {
     name: &'static str,
     /// The pause between two runs.
     every: Duration,
-    first_run: FirstRun,
+    /// The pause before the first run: none, or an interval for work that visits every tenant, which must not slow down a
+    /// deployment.
+    first: Duration,
     run: Run,
 }
 
 /// The function that runs a job once, as the operator.
 type Run = Box<dyn FnMut(CallContext) -> BoxFuture<'static, Result<Next, Error>> + Send>;
-
-/// When a job runs for the first time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FirstRun {
-    /// When the server starts.
-    AtStart,
-    /// One interval later: work that visits every tenant must not slow down a deployment.
-    AfterInterval,
-}
 
 /// When a job runs again.
 enum Next {
@@ -136,14 +129,19 @@ pub(super) struct Intervals {
 pub(super) struct Jobs(JoinSet<()>);
 
 impl Jobs {
-    /// Starts the jobs on the runtime that calls this.
+    /// Starts the jobs on the runtime that calls this, none before this pause.
     pub(super) fn start(
         backend: &Backend,
         metrics: &Arc<Metrics>,
         intervals: &Intervals,
         own_jobs: &[(ApplicationJob, Duration)],
+        pause: Duration,
     ) -> Self {
-        Self::of(all(backend, metrics, intervals, own_jobs), &backend.clock, metrics)
+        let mut jobs = all(backend, metrics, intervals, own_jobs);
+        for job in &mut jobs {
+            job.first = job.first.max(pause);
+        }
+        Self::of(jobs, &backend.clock, metrics)
     }
 
     fn of(jobs: Vec<Job>, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
@@ -200,7 +198,7 @@ impl Job {
     {
         let service = service.clone();
         let run: Run = Box::new(move |ctx| run(service.clone(), ctx).boxed());
-        Self { name, every, first_run: FirstRun::AtStart, run }
+        Self { name, every, first: Duration::ZERO, run }
     }
 
     /// Returns the pause after this failure, and doubles it for the next.
@@ -214,13 +212,13 @@ impl Job {
 
     /// The same job, which does not run when the server starts.
     fn not_at_start(self) -> Self {
-        Self { first_run: FirstRun::AfterInterval, ..self }
+        Self { first: with_jitter(self.every), ..self }
     }
 
     async fn repeat(mut self, clock: Clock, metrics: Arc<Metrics>) {
         let mut back_off = FIRST_BACK_OFF;
-        if self.first_run == FirstRun::AfterInterval {
-            tokio::time::sleep(with_jitter(self.every)).await;
+        if !self.first.is_zero() {
+            tokio::time::sleep(self.first).await;
         }
         loop {
             let running = (self.run)(operator(&clock));
