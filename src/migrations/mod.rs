@@ -35,7 +35,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::migrations::check::Whose;
-use crate::migrations::pieces::Facts;
+use crate::migrations::pieces::{Facts, Mentions};
 use crate::migrations::statements::{Split, Statement};
 
 pub use composed::{BUILT_IN_BELOW, Migrations};
@@ -71,6 +71,8 @@ pub struct MigrationSet {
     pub(crate) non_transactional: Vec<Option<NonTransactional>>,
     /// What is known of each file from its text.
     facts: Vec<Facts>,
+    /// What the files mention, once it was asked for.
+    mentions: OnceLock<Mentions>,
     fingerprint: String,
     /// The files with lower numbers are built-in ones, of which new ones may come behind those of an application.
     built_in_below: i32,
@@ -203,9 +205,9 @@ impl MigrationSet {
         if !refusals.is_empty() {
             return Err(refusals.into());
         }
-        let fingerprint = String::new();
-        let built_in_below = 0;
-        let mut set = Self { migrations, non_transactional, facts, fingerprint, built_in_below };
+        let (mentions, fingerprint, built_in_below) = (OnceLock::new(), String::new(), 0);
+        let mut set =
+            Self { migrations, non_transactional, facts, mentions, fingerprint, built_in_below };
         set.fingerprint = Self::fingerprint_of(&set.history());
         Ok(set)
     }

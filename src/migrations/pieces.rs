@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::migrations::lexer::Token;
 use crate::migrations::splitter::{self, Pieces, tokens};
 use crate::migrations::statements::{Kind, Statement};
-use crate::migrations::{MigrationSet, Pending};
+use crate::migrations::{File, MigrationSet, Pending};
 
 /// A piece of a file as it is sent to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,9 @@ impl Mention {
     }
 }
 
+/// For each of [`Mention::ALL`], whether it is there.
+pub(super) type Mentions = [bool; Mention::ALL.len()];
+
 /// The longest word that can be a [`Mention`].
 const LONGEST_MENTION: usize = 32;
 
@@ -79,8 +82,6 @@ const LONGEST_MENTION: usize = 32;
 pub(super) struct Facts {
     /// Its pieces, if it has any statement.
     pieces: Vec<Cut>,
-    /// For each of [`Mention::ALL`], whether a word of the text mentions it.
-    mentions: [bool; Mention::ALL.len()],
     /// `CREATE EXTENSION IF NOT EXISTS .. SCHEMA extensions`: the name and the statement.
     extensions: Vec<(String, String)>,
 }
@@ -98,7 +99,6 @@ impl Facts {
     pub(super) fn of(sql: &str, statements: &[Statement]) -> Self {
         Self {
             pieces: cut(sql, statements),
-            mentions: mentions(sql),
             extensions: statements.iter().filter_map(|each| extension(each.text(sql))).collect(),
         }
     }
@@ -146,7 +146,9 @@ impl MigrationSet {
 
     /// Whether a word occurs in some file, in any letter case, also within bodies, strings and comments.
     pub(crate) fn mentions(&self, word: Mention) -> bool {
-        self.facts.iter().any(|file| file.mentions.get(word as usize) == Some(&true))
+        // Read when a file is to run, which is at few starts.
+        let found = self.mentions.get_or_init(|| mentions(self.migrations.iter().map(File::sql)));
+        found.get(word as usize) == Some(&true)
     }
 
     /// The statements of a file that create extensions in the schema `extensions`. The owner runs them before the file,
@@ -190,10 +192,10 @@ fn lines_in(sql: &str, range: Range<usize>) -> usize {
     sql.get(range).unwrap_or_default().matches('\n').count()
 }
 
-/// For each of [`Mention::ALL`], whether a word of the text mentions it.
-fn mentions(sql: &str) -> [bool; Mention::ALL.len()] {
-    let mut found = [false; Mention::ALL.len()];
-    let words = sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+/// For each of [`Mention::ALL`], whether a word of one of the texts mentions it.
+fn mentions<'a>(texts: impl Iterator<Item = &'a str>) -> Mentions {
+    let mut found = Mentions::default();
+    let words = texts.flat_map(|sql| sql.split(|c: char| !c.is_alphanumeric() && c != '_'));
     for word in words.filter(|word| (4..=LONGEST_MENTION).contains(&word.len())) {
         let word = word.to_ascii_uppercase();
         for (found, mention) in found.iter_mut().zip(Mention::ALL) {
