@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::operation::OperationKind;
 use crate::pg::control::archives;
 use crate::pg::control::operation_tenants::{self, Claimed};
-use crate::service::fleet::retry::{TRIES, retry};
+use crate::service::fleet::retry::{TRIES, is_transient, retry};
 use crate::service::fleet::stop::{StopReason, stop};
 use crate::service::fleet::workers::Workers;
 
@@ -115,10 +115,7 @@ async fn claim(workers: &Workers, batch: usize, canary_only: bool) -> Vec<Claime
         let now = workers.engine.clock.now();
         operation_tenants::claim(tx, operation, runner, canary_only, limit, now).await
     };
-    let claimed = match try_to_claim().await {
-        Ok(claimed) => Ok(claimed),
-        Err(failure) => retry(failure, TRIES, try_to_claim).await,
-    };
+    let claimed = retry(TRIES, is_transient, try_to_claim).await;
     let mut claimed = claimed.unwrap_or_else(|failure| {
         stop(&workers.stop, StopReason::Away(failure.to_string()));
         Vec::new()

@@ -17,7 +17,7 @@ use crate::pg::control::tenants;
 use crate::pg::error::Failure;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::job::Run;
-use crate::service::fleet::retry::{TRIES, retry};
+use crate::service::fleet::retry::{TRIES, is_transient, retry};
 use crate::service::fleet::stop::{StopReason, stop};
 
 /// As many are recorded in one transaction while tenants are migrated quickly.
@@ -88,7 +88,7 @@ impl Recorder {
                     self.record_one(one, 1).await;
                 }
             }
-            Err(failure) => self.retry(&batch, failure).await,
+            Err(failure) => stop(&self.stop, StopReason::Away(failure.to_string())),
         }
         for (one, tries) in locked {
             self.record_one(one, tries + 1).await;
@@ -101,7 +101,9 @@ impl Recorder {
         let batch = std::slice::from_ref(&one);
         match self.try_to_record(batch).await {
             Ok(()) => {}
-            Err(failure) if !failure.is_retryable() => self.retry(batch, failure).await,
+            Err(failure) if !failure.is_retryable() => {
+                stop(&self.stop, StopReason::Away(failure.to_string()));
+            }
             Err(_locked) if tries < TRIES_IF_LOCKED => lock(&self.locked).push((one, tries)),
             Err(_locked) => {
                 let reason = "it was migrated and could not be recorded: its row is locked";
@@ -111,21 +113,18 @@ impl Recorder {
         }
     }
 
-    /// Tries again what failed because the database was away. If it stays away, the run stops.
-    async fn retry(&self, batch: &[Migrated], failure: Failure) {
-        let recorded = retry(failure, TRIES - 1, || self.try_to_record(batch)).await;
-        if let Err(failure) = recorded {
-            stop(&self.stop, StopReason::Away(failure.to_string()));
-        }
-    }
-
+    /// Records tenants, in more than one attempt if the database is away. A locked row is left to the caller.
     async fn try_to_record(&self, batch: &[Migrated]) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
-        let tx = self.engine.db.public().await?;
         let (operation, runner, set) = (self.operation, self.runner, &self.engine.set);
-        if !operation_tenants::record(tx, operation, runner, set, batch).await? {
+        let may_pass = |failure: &Failure| is_transient(failure) && !failure.is_retryable();
+        let recorded = retry(TRIES, may_pass, || async {
+            let tx = self.engine.db.public().await?;
+            operation_tenants::record(tx, operation, runner, set, batch).await
+        });
+        if !recorded.await? {
             stop(&self.stop, StopReason::Lost);
         }
         Ok(())
@@ -139,12 +138,8 @@ impl Recorder {
         reason: String,
     ) -> Option<End> {
         let mark = || self.try_to_mark_failed(tenant, attempts, reason.clone());
-        let marked = match mark().await {
-            // Also where the database answers: a pool can hold connections that a crash has ended.
-            Err(failure) => retry(failure, TRIES - 1, mark).await,
-            marked => marked,
-        };
-        let why = match marked {
+        // Also where the database answers: a pool can hold connections that a crash has ended.
+        let why = match retry(TRIES, is_transient, mark).await {
             Ok(end) => return Some(end),
             Err(Failure::RowCount) => StopReason::Lost,
             Err(failure) => StopReason::Away(failure.to_string()),

@@ -39,7 +39,7 @@ use crate::service::fleet::audit::{note, note_outcome};
 use crate::service::fleet::drain::drain;
 use crate::service::fleet::engine::Engine;
 use crate::service::fleet::job::{Event, Events, Run};
-use crate::service::fleet::retry::{TRIES, pause_after};
+use crate::service::fleet::retry::{TRIES, retry};
 use crate::service::fleet::stop::{StopReason, stop};
 use crate::service::fleet::workers::Workers;
 
@@ -187,18 +187,11 @@ impl Engine {
         let why = run.stopped.borrow().clone();
         // A process that stops waits for nothing; a later run continues.
         let may_wait = matches!(why, None | Some(StopReason::MaxFailures));
-        let mut tries = 1;
-        loop {
-            let concluding =
-                self.try_to_conclude(run, why.as_ref(), not_begun.clone(), canary_open);
-            match concluding.await {
-                Err(error) if may_wait && tries < TRIES && error.is_away() => {
-                    tokio::time::sleep(pause_after(tries)).await;
-                    tries += 1;
-                }
-                concluded => return concluded,
-            }
-        }
+        let most = if may_wait { TRIES } else { 1 };
+        retry(most, Error::is_away, || {
+            self.try_to_conclude(run, why.as_ref(), not_begun.clone(), canary_open)
+        })
+        .await
     }
 
     #[expect(clippy::too_many_lines, reason = "a flat list of what may follow")]
