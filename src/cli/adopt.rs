@@ -19,6 +19,13 @@ use crate::domain::names::{Slug, TenantName};
 use crate::service::provisioning::ProvisionTenant;
 use crate::service::provisioning::adopt::{AdoptSchema, Adopted, NotAdopted};
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse tenant adopt --schema acme --slug acme --dry-run
+  rowhouse tenant adopt --schema acme --slug acme --stamp V12 --admin-email ada@acme.com
+  rowhouse tenant adopt --from-file tenants.csv --keep-extra";
+
 #[derive(Debug, Args)]
 pub(super) struct Adopt {
     /// The schema, which is renamed to that of the new tenant

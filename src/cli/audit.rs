@@ -8,6 +8,13 @@ use super::moment::point_in_time;
 use super::tenant::tenant_ref;
 use super::{Exit, Failure, Output, output};
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse audit list --tenant acme-corp --since 7d
+  rowhouse audit list --action tenant.purge --limit 1000 --json
+  rowhouse audit verify || echo 'the audit events were changed'";
+
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

@@ -15,6 +15,13 @@ use super::{Exit, Failure, Output, output, stop};
 use crate::domain::json::Value;
 use crate::domain::{EventType, FeedCursor};
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse events list --type 'tenant.*' --limit 1000
+  rowhouse events follow --after now
+  rowhouse events follow --json --after 4711 | while read -r event; do deliver \"$event\"; done";
+
 /// The number of events of one query.
 const EVENTS_AT_ONCE: u16 = 1000;
 

@@ -12,6 +12,13 @@ use super::{Exit, Failure, Output, output};
 use crate::domain::Role;
 use crate::domain::names::Email;
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse invite create acme-corp ada@acme.com --role FDE
+  rowhouse invite list acme-corp
+  rowhouse invite revoke acme-corp 0195a5b2-5c1e-7d3f-8a4b-1c2d3e4f5a6b";
+
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

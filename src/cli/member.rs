@@ -15,6 +15,13 @@ use crate::domain::names::{Email, NewPassword, PersonName};
 use crate::domain::rule::Rule;
 use crate::service::members::{NewMember, NewPerson};
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse member add acme-corp ada@acme.com --role FDE
+  rowhouse member set-role acme-corp ada@acme.com ADMIN
+  rowhouse member remove acme-corp ada@acme.com";
+
 /// The verbs of this file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

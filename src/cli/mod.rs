@@ -51,20 +51,19 @@ mod setting_flags;
 mod stop;
 mod stored;
 mod tenant;
+mod tenant_verb;
 #[cfg(feature = "embedded-postgres")]
 mod testing;
 mod token;
 mod vacancies;
 mod wait;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use self::control::{Connection, Target};
+use self::control::Connection;
 use self::server_flags::{ServerFlags, target};
 use self::setting_flags::SettingFlags;
 use crate::config::{Own, Settings};
-use crate::domain::{Permission, TokenKind};
 
 pub use control::Refusal;
 pub use entry::{Grammar, OwnCommands, main};
@@ -108,28 +107,28 @@ enum Command {
     /// with 3 if only some problems were repaired.
     Doctor(Examine),
     /// Create, list, show, change and delete tenants
-    #[command(subcommand, after_help = TENANT_EXAMPLES)]
-    Tenant(TenantVerb),
+    #[command(subcommand, after_help = tenant_verb::HELP)]
+    Tenant(tenant_verb::Verb),
     /// List and change the members of a tenant and their roles
-    #[command(subcommand, after_help = MEMBER_EXAMPLES)]
+    #[command(subcommand, after_help = member::HELP)]
     Member(member::Verb),
     /// Invite people to a tenant, list and revoke invitations
-    #[command(subcommand, after_help = INVITE_EXAMPLES)]
+    #[command(subcommand, after_help = invite::HELP)]
     Invite(invite::Verb),
     /// List audit events, and check that none was changed or removed
-    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    #[command(subcommand, after_help = audit::HELP)]
     Audit(audit::Verb),
     /// List events, and follow them: what happened to tenants, members, tokens and migrations, in order
-    #[command(subcommand, after_help = EVENTS_EXAMPLES)]
+    #[command(subcommand, after_help = events::HELP)]
     Events(events::Verb),
     /// List, show, fetch, verify and delete the archives that the server keeps, and list their imports
     #[command(subcommand, after_help = stored::HELP)]
     Archive(stored::Verb),
     /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
-    Token(TokenVerb),
+    Token(token::Verb),
     /// List the sessions of a user, and end them
-    #[command(subcommand, after_help = SESSION_EXAMPLES)]
+    #[command(subcommand, after_help = session::HELP)]
     Session(session::Verb),
     /// List, rotate and retire the keys that sign access tokens
     #[command(subcommand)]
@@ -196,194 +195,11 @@ struct Output {
 }
 
 #[derive(Debug, Subcommand)]
-enum TenantVerb {
-    /// Create a tenant with its schema, its tables and its admin; if a step fails, nothing is created
-    Create(CreateTenant),
-    /// Make tenants of schemas that another tool made, such as django-tenants or apartment
-    ///
-    /// The schema is renamed, gets a role, an owner and rights like that of any tenant, and a history of the migrations
-    /// that it has. It must equal what they make.
-    #[command(after_help = ADOPT_EXAMPLES)]
-    Adopt(adopt::Adopt),
-    /// Create the tenant with an external id, or make it as the command says; safe to repeat
-    #[command(after_help = ensure::HELP)]
-    Ensure(Box<ensure::Ensure>),
-    /// Make a tenant of the data of another one, for staging
-    #[command(after_help = copies::CLONE_HELP)]
-    Clone(copies::Clone),
-    /// Write the data of a tenant to an archive, which `import` makes a tenant of, here or elsewhere
-    #[command(after_help = archive::EXPORT_HELP)]
-    Export(archive::Export),
-    /// Make the tenants of a CSV file, each as `ensure` does; with --slug, make a tenant of an archive; with --into, put the
-    /// archive in place of what a tenant has
-    #[command(after_help = import::HELP)]
-    Import(Box<import::Import>),
-    /// List tenants, oldest first
-    List(tenant::List),
-    /// Show one tenant
-    Show {
-        #[command(flatten)]
-        which: tenant::Which,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Exchange what is in two tenants; ids, slugs, members and tokens stay where they are
-    #[command(after_help = copies::SWAP_HELP)]
-    Swap(copies::Swap),
-    /// Move a tenant to another node of a Citus cluster; its requests are answered meanwhile
-    Move(cluster::Move),
-    #[command(flatten)]
-    Change(lifecycle::Verb),
-}
-
-const TENANT_EXAMPLES: &str = "\
-Examples:
-  rowhouse tenant show acme-corp --json
-  rowhouse tenant rename acme-corp --name 'Acme Ltd' --slug acme
-  echo '{\"plan\": \"pro\"}' | rowhouse tenant settings acme --patch -
-  rowhouse tenant suspend --external-id crm-4711
-  rowhouse tenant delete acme --yes";
-
-const ADOPT_EXAMPLES: &str = "\
-Examples:
-  rowhouse tenant adopt --schema acme --slug acme --dry-run
-  rowhouse tenant adopt --schema acme --slug acme --stamp V12 --admin-email ada@acme.com
-  rowhouse tenant adopt --from-file tenants.csv --keep-extra";
-
-const MEMBER_EXAMPLES: &str = "\
-Examples:
-  rowhouse member add acme-corp ada@acme.com --role FDE
-  rowhouse member set-role acme-corp ada@acme.com ADMIN
-  rowhouse member remove acme-corp ada@acme.com";
-
-const INVITE_EXAMPLES: &str = "\
-Examples:
-  rowhouse invite create acme-corp ada@acme.com --role FDE
-  rowhouse invite list acme-corp
-  rowhouse invite revoke acme-corp 0195a5b2-5c1e-7d3f-8a4b-1c2d3e4f5a6b";
-
-const AUDIT_EXAMPLES: &str = "\
-Examples:
-  rowhouse audit list --tenant acme-corp --since 7d
-  rowhouse audit list --action tenant.purge --limit 1000 --json
-  rowhouse audit verify || echo 'the audit events were changed'";
-
-const EVENTS_EXAMPLES: &str = "\
-Examples:
-  rowhouse events list --type 'tenant.*' --limit 1000
-  rowhouse events follow --after now
-  rowhouse events follow --json --after 4711 | while read -r event; do deliver \"$event\"; done";
-
-const SESSION_EXAMPLES: &str = "\
-Examples:
-  rowhouse session list ada@acme.com
-  rowhouse session revoke ada@acme.com
-  rowhouse session revoke ada@acme.com --session 0190d3a8-5c1e-7b60-9d4e-3f6a2b1c0d9e";
-
-const PASSWORD_HELP: &str = "\
-The admin's password is never an argument, because every user of the machine can read command lines, and shells \
-record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD or the file \
-that ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE names, else from a prompt if there is a terminal. If a user with the e-mail \
-address exists, that user becomes the admin and keeps the password; a user whose address is not proven gets this \
-password instead, and their sessions and tokens end.";
-
-#[derive(Debug, Args)]
-#[command(after_help = PASSWORD_HELP)]
-struct CreateTenant {
-    /// The display name
-    #[arg(long)]
-    name: String,
-    /// The unique name in URLs: lower-case letters, digits and hyphens
-    #[arg(long)]
-    slug: String,
-    /// The admin's e-mail address, which is also the login
-    #[arg(long, value_name = "EMAIL")]
-    admin_email: String,
-    /// The admin's given name
-    #[arg(long, value_name = "NAME")]
-    admin_first_name: String,
-    /// The admin's family name
-    #[arg(long, value_name = "NAME")]
-    admin_last_name: String,
-    /// Read the admin's password from the first line of stdin
-    #[arg(long)]
-    admin_password_stdin: bool,
-    /// Makes a retry safe for 24 hours: the same key and values return the same tenant
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    #[command(flatten)]
-    end: end::EndFlags,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenVerb {
-    /// Create a token and print it; it cannot be shown again
-    Create(CreateToken),
-    /// List all tokens and API keys, oldest first, without their secrets
-    List {
-        /// Only those of this kind; the own tokens of people are listed with their kind alone
-        #[arg(long, value_name = "KIND", value_parser = token_kinds())]
-        kind: Option<TokenKind>,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Give a token or an API key a new secret and print it; the id stays, and the old secret is good for a while
-    Rotate {
-        /// The id of the token, as listed; not the token itself
-        id: uuid::Uuid,
-        /// How long the old secret stays good, such as 12h, at most 30d; 0 ends it at once; by default as the settings say
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-        overlap: Option<std::time::Duration>,
-        /// How long the token is valid from now on, such as 30d; without it, it expires when it did before
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-        expires: Option<std::time::Duration>,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Revoke a token and all that it made, with immediate effect; revoking it again changes nothing
-    Revoke {
-        /// The id of the token, as listed; not the token itself
-        id: uuid::Uuid,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum VacancyVerb {
     /// Migrate the vacancies, and create more up to the number in the settings
     Fill(Output),
     /// Drop all vacancies; a running server creates new ones
     Drop(Output),
-}
-
-#[derive(Debug, Args)]
-struct CreateToken {
-    /// The purpose of the token, for people
-    #[arg(long)]
-    name: String,
-    /// A permission of the token; repeat it for more than one
-    #[arg(long = "permission", value_name = "NAME", required = true, ignore_case = true, value_parser = permissions())]
-    permissions: Vec<Permission>,
-    /// How long the token is valid, such as 30d or 12h; without it, as long as the settings say, else for ever
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    expires: Option<std::time::Duration>,
-    /// The only tenant that the token works in, by slug or id
-    #[arg(long)]
-    tenant: Option<String>,
-    #[command(flatten)]
-    output: Output,
-}
-
-fn permissions() -> impl TypedValueParser<Value = Permission> {
-    PossibleValuesParser::new(Permission::ALL.iter().map(|permission| permission.as_str()))
-        .try_map(|name| name.parse())
-}
-
-fn token_kinds() -> impl TypedValueParser<Value = TokenKind> {
-    PossibleValuesParser::new(TokenKind::NAMES.iter().copied()).try_map(|name| name.parse())
 }
 
 impl Cli {
@@ -445,13 +261,13 @@ impl Cli {
             Command::Serve => Ok(Exit::Done),
             Command::Migrate(migrate) => Box::pin(migrate::run(target, migrate)).await,
             Command::Doctor(command) => doctor::run(target.database("doctor")?, command).await,
-            Command::Tenant(verb) => Box::pin(run_tenant(target, verb)).await,
+            Command::Tenant(verb) => Box::pin(tenant_verb::run(target, verb)).await,
             Command::Member(verb) => member::run(target, verb).await,
             Command::Invite(verb) => invite::run(target, verb).await,
             Command::Audit(verb) => audit::run(target, verb).await,
             Command::Events(verb) => events::run(target, verb).await,
             Command::Archive(verb) => Box::pin(stored::run(target, verb)).await,
-            Command::Token(verb) => run_token(target, verb).await,
+            Command::Token(verb) => token::run(target, verb).await,
             Command::Session(verb) => session::run(target.database("session")?, verb).await,
             Command::Key(verb) => key::run(target, verb).await,
             Command::Vacancies { verb, output } => {
@@ -474,51 +290,6 @@ impl Cli {
             Command::Man(command) => man::run(grammar, &command),
             Command::Completions { shell } => completions::run(grammar, shell),
         }
-    }
-}
-
-async fn run_tenant(target: &Target, verb: TenantVerb) -> Result<Exit, Failure> {
-    match verb {
-        TenantVerb::Create(command) => tenant::create(target, command).await,
-        TenantVerb::Ensure(command) => ensure::run(target, *command).await,
-        TenantVerb::Clone(flags) => copies::clone_tenant(target, flags).await,
-        TenantVerb::Export(flags) => archive::export(target, flags).await,
-        TenantVerb::Import(command) if command.archive.is_archive() => {
-            let import::Import { file, archive, output, .. } = *command;
-            // An id names an archive of the store, unless a file has this name.
-            let id = file.to_str().and_then(|name| name.parse().ok());
-            if let Some(id) = id.filter(|_| !file.exists()) {
-                return archive_import::import_stored(target, id, archive, output).await;
-            }
-            match target {
-                Target::Database(settings) => {
-                    archive_import::import(settings, &file, archive, output).await
-                }
-                Target::Server(_) => {
-                    archive_import::import_through_server(target, &file, archive, output).await
-                }
-            }
-        }
-        TenantVerb::Import(command) => import::run(target, *command).await,
-        TenantVerb::Adopt(flags) => adopt::run(target.database("tenant adopt")?, flags).await,
-        TenantVerb::List(command) => tenant::list(target, command).await,
-        TenantVerb::Show { which, output } => tenant::show(target, &which, output).await,
-        TenantVerb::Swap(flags) => copies::swap(target, flags).await,
-        TenantVerb::Move(command) => {
-            cluster::move_tenant(target.database("tenant move")?, command).await
-        }
-        TenantVerb::Change(verb) => lifecycle::run(target, verb).await,
-    }
-}
-
-async fn run_token(target: &Target, verb: TokenVerb) -> Result<Exit, Failure> {
-    match verb {
-        TokenVerb::Create(command) => token::create(target, command).await,
-        TokenVerb::List { kind, output } => token::list(target, kind, output).await,
-        TokenVerb::Rotate { id, overlap, expires, output } => {
-            token::rotate(target, id, overlap, expires, output).await
-        }
-        TokenVerb::Revoke { id, output } => token::revoke(target, id, output).await,
     }
 }
 

@@ -12,6 +12,13 @@ use crate::domain::names::{Email, UserId};
 use crate::domain::page::Window;
 use crate::service::sessions::{Session, UserRef};
 
+/// Examples for its help.
+pub(super) const HELP: &str = "\
+Examples:
+  rowhouse session list ada@acme.com
+  rowhouse session revoke ada@acme.com
+  rowhouse session revoke ada@acme.com --session 0190d3a8-5c1e-7b60-9d4e-3f6a2b1c0d9e";
+
 /// The number of rows of one query.
 const ROWS_AT_ONCE: u16 = 1000;
 

@@ -6,14 +6,53 @@ use time::OffsetDateTime;
 
 use super::admin::NamedAdmin;
 use super::control::{Named, RecordView, Target, TenantFilter, Uses, on_control};
+use super::end::EndFlags;
 use super::failure::Arguments;
 use super::moment::point_in_time;
-use super::{CreateTenant, Exit, Failure, Output, output};
+use super::{Exit, Failure, Output, output};
 use crate::domain::names::{ExternalId, IDEMPOTENCY_KEY_MAX, Slug, TenantId, TenantName};
 use crate::domain::rule::Rule;
 use crate::domain::{AccountOrigin, TenantStatus};
 use crate::service::provisioning::ProvisionTenant;
 use crate::service::tenants::TenantRef;
+
+const PASSWORD_HELP: &str = "\
+The admin's password is never an argument, because every user of the machine can read command lines, and shells \
+record them. It is read from stdin (--admin-password-stdin), else from ROWHOUSE_TENANT_ADMIN_PASSWORD or the file \
+that ROWHOUSE_TENANT_ADMIN_PASSWORD_FILE names, else from a prompt if there is a terminal. If a user with the e-mail \
+address exists, that user becomes the admin and keeps the password; a user whose address is not proven gets this \
+password instead, and their sessions and tokens end.";
+
+/// The tenant to create.
+#[derive(Debug, Args)]
+#[command(after_help = PASSWORD_HELP)]
+pub(super) struct Create {
+    /// The display name
+    #[arg(long)]
+    name: String,
+    /// The unique name in URLs: lower-case letters, digits and hyphens
+    #[arg(long)]
+    slug: String,
+    /// The admin's e-mail address, which is also the login
+    #[arg(long, value_name = "EMAIL")]
+    admin_email: String,
+    /// The admin's given name
+    #[arg(long, value_name = "NAME")]
+    admin_first_name: String,
+    /// The admin's family name
+    #[arg(long, value_name = "NAME")]
+    admin_last_name: String,
+    /// Read the admin's password from the first line of stdin
+    #[arg(long)]
+    admin_password_stdin: bool,
+    /// Makes a retry safe for 24 hours: the same key and values return the same tenant
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    end: EndFlags,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// The tenant of a command.
 #[derive(Debug, Args)]
@@ -51,7 +90,7 @@ pub(super) struct List {
     output: Output,
 }
 
-pub(super) async fn create(target: &Target, command: CreateTenant) -> Result<Exit, Failure> {
+pub(super) async fn create(target: &Target, command: Create) -> Result<Exit, Failure> {
     let output = command.output;
     let end = command.end.read()?;
     let command = read_command(command).await?;
@@ -75,7 +114,7 @@ pub(super) async fn create(target: &Target, command: CreateTenant) -> Result<Exi
 }
 
 /// Parses the arguments and reports every invalid one before it reads a password.
-async fn read_command(command: CreateTenant) -> Result<ProvisionTenant, Failure> {
+async fn read_command(command: Create) -> Result<ProvisionTenant, Failure> {
     let mut arguments = Arguments::default();
     let name = arguments.read("--name", &command.name, TenantName::parse);
     let slug = arguments.read("--slug", &command.slug, Slug::parse);

@@ -1,16 +1,92 @@
 //! `token`: create, list, rotate, revoke.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::control::{Named, NewTokenView, Target, TokenView, Uses, on_control};
 use super::failure::sentence;
 use super::tenant::tenant_ref;
-use super::{CreateToken, Exit, Failure, Output, output};
+use super::{Exit, Failure, Output, output};
 use crate::domain::error::Error;
-use crate::domain::{FieldProblem, TokenKind};
+use crate::domain::{FieldProblem, Permission, TokenKind};
 
-pub(super) async fn create(target: &Target, command: CreateToken) -> Result<Exit, Failure> {
+/// The verbs of this file.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Create a token and print it; it cannot be shown again
+    Create(Create),
+    /// List all tokens and API keys, oldest first, without their secrets
+    List {
+        /// Only those of this kind; the own tokens of people are listed with their kind alone
+        #[arg(long, value_name = "KIND", value_parser = token_kinds())]
+        kind: Option<TokenKind>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a token or an API key a new secret and print it; the id stays, and the old secret is good for a while
+    Rotate {
+        /// The id of the token, as listed; not the token itself
+        id: uuid::Uuid,
+        /// How long the old secret stays good, such as 12h, at most 30d; 0 ends it at once; by default as the settings say
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        overlap: Option<std::time::Duration>,
+        /// How long the token is valid from now on, such as 30d; without it, it expires when it did before
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<std::time::Duration>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Revoke a token and all that it made, with immediate effect; revoking it again changes nothing
+    Revoke {
+        /// The id of the token, as listed; not the token itself
+        id: uuid::Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The token to create.
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// The purpose of the token, for people
+    #[arg(long)]
+    name: String,
+    /// A permission of the token; repeat it for more than one
+    #[arg(long = "permission", value_name = "NAME", required = true, ignore_case = true, value_parser = permissions())]
+    permissions: Vec<Permission>,
+    /// How long the token is valid, such as 30d or 12h; without it, as long as the settings say, else for ever
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    expires: Option<std::time::Duration>,
+    /// The only tenant that the token works in, by slug or id
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn permissions() -> impl TypedValueParser<Value = Permission> {
+    PossibleValuesParser::new(Permission::ALL.iter().map(|permission| permission.as_str()))
+        .try_map(|name| name.parse())
+}
+
+fn token_kinds() -> impl TypedValueParser<Value = TokenKind> {
+    PossibleValuesParser::new(TokenKind::NAMES.iter().copied()).try_map(|name| name.parse())
+}
+
+pub(super) async fn run(target: &Target, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Create(command) => create(target, command).await,
+        Verb::List { kind, output } => list(target, kind, output).await,
+        Verb::Rotate { id, overlap, expires, output } => {
+            rotate(target, id, overlap, expires, output).await
+        }
+        Verb::Revoke { id, output } => revoke(target, id, output).await,
+    }
+}
+
+async fn create(target: &Target, command: Create) -> Result<Exit, Failure> {
     let output = command.output;
     command.tenant.as_deref().map(tenant_ref).transpose()?;
     let view = on_control(target, Uses::ControlPlane, async |control| {
@@ -81,11 +157,7 @@ fn expiry(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<OffsetDa
         .ok_or_else(|| Failure::usage("--expires must be a duration, such as 12h, 30d or 1y"))
 }
 
-pub(super) async fn list(
-    target: &Target,
-    kind: Option<TokenKind>,
-    output: Output,
-) -> Result<Exit, Failure> {
+async fn list(target: &Target, kind: Option<TokenKind>, output: Output) -> Result<Exit, Failure> {
     let views =
         on_control(target, Uses::ControlPlane, async |control| control.list_tokens(kind).await)
             .await?;
@@ -110,7 +182,7 @@ pub(super) async fn list(
     Ok(Exit::Done)
 }
 
-pub(super) async fn rotate(
+async fn rotate(
     target: &Target,
     id: uuid::Uuid,
     overlap: Option<std::time::Duration>,
@@ -136,11 +208,7 @@ pub(super) async fn rotate(
     print_secret(output, &view)
 }
 
-pub(super) async fn revoke(
-    target: &Target,
-    id: uuid::Uuid,
-    output: Output,
-) -> Result<Exit, Failure> {
+async fn revoke(target: &Target, id: uuid::Uuid, output: Output) -> Result<Exit, Failure> {
     on_control(target, Uses::ControlPlane, async |control| {
         control.revoke_token(id).await.map_err(|failure| not_found(failure, id))
     })
