@@ -1,5 +1,6 @@
 //! The admin whom the flags of a command name: by an address alone, or with the names of an account that may be new.
 
+use clap::Args;
 use secrecy::ExposeSecret;
 
 use super::failure::Arguments;
@@ -7,6 +8,34 @@ use super::{Failure, password};
 use crate::domain::NewPassword;
 use crate::domain::names::{Email, PersonName};
 use crate::service::provisioning::{Admin, NewAdmin};
+
+/// The flags of an admin who may be new, beside the address.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "a field has the name of its flag")]
+pub(super) struct NewAdminFlags {
+    /// The given name of an admin who may be new
+    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_last_name")]
+    admin_first_name: Option<String>,
+    /// The family name of an admin who may be new
+    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_first_name")]
+    admin_last_name: Option<String>,
+    /// Read the password of an admin who may be new from the first line of stdin
+    #[arg(long, requires = "admin_first_name")]
+    pub(super) admin_password_stdin: bool,
+}
+
+impl NewAdminFlags {
+    /// As [`NamedAdmin::read`], with the names of these flags.
+    pub(super) fn read(
+        &self,
+        arguments: &mut Arguments,
+        email: Option<&str>,
+    ) -> Option<NamedAdmin> {
+        let names = [&self.admin_first_name, &self.admin_last_name];
+        let [first, last] = names.map(|name| name.as_deref());
+        NamedAdmin::read(arguments, email, first, last)
+    }
+}
 
 /// An admin whose flags were read, and whose password was not.
 pub(super) enum NamedAdmin {

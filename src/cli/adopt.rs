@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::admin::NamedAdmin;
+use super::admin::NewAdminFlags;
 use super::failure::Arguments;
 use super::{Exit, Failure, Output, output};
 use crate::app::Purpose;
@@ -41,15 +41,8 @@ pub(super) struct Adopt {
     /// one are given
     #[arg(long, value_name = "EMAIL", requires = "schema")]
     admin_email: Option<String>,
-    /// The given name of an admin who may be new
-    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_last_name")]
-    admin_first_name: Option<String>,
-    /// The family name of an admin who may be new
-    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_first_name")]
-    admin_last_name: Option<String>,
-    /// Read the password of an admin who may be new from the first line of stdin
-    #[arg(long, requires = "admin_first_name")]
-    admin_password_stdin: bool,
+    #[command(flatten)]
+    new_admin: NewAdminFlags,
     /// Adopt many: a file with a line each, `schema,slug[,name[,admin-email]]`, or - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "schema")]
     from_file: Option<PathBuf>,
@@ -186,15 +179,10 @@ async fn commands(flags: &Adopt) -> Result<Vec<AdoptSchema>, Failure> {
     let name = flags.name.as_ref().unwrap_or(slug);
     let name = arguments.read("--name", name, TenantName::parse);
     let slug = arguments.read("--slug", slug, Slug::parse);
-    let admin = NamedAdmin::read(
-        &mut arguments,
-        flags.admin_email.as_deref(),
-        flags.admin_first_name.as_deref(),
-        flags.admin_last_name.as_deref(),
-    );
+    let admin = flags.new_admin.read(&mut arguments, flags.admin_email.as_deref());
     let read = || Some((name?, slug?, admin?));
     let (name, slug, admin) = arguments.finish(read())?;
-    let admin = admin.with_password(flags.admin_password_stdin).await?;
+    let admin = admin.with_password(flags.new_admin.admin_password_stdin).await?;
     let tenant = ProvisionTenant::new(name, slug, admin);
     Ok(vec![with_flags(AdoptSchema::new(schema.clone(), tenant))])
 }

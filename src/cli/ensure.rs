@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::admin::NamedAdmin;
+use super::admin::NewAdminFlags;
 use super::control::{Control, MemberView, Named, RecordView, Target, Uses, on_control};
 use super::end::EndFlags;
 use super::failure::{Arguments, sentence};
@@ -29,7 +29,6 @@ Examples:
   rowhouse tenant ensure --external-id crm-4711 --slug acme --admin-email ada@acme.com --dry-run";
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
 pub(super) struct Ensure {
     /// The id of the tenant in your own system
     #[arg(long, value_name = "ID")]
@@ -49,15 +48,8 @@ pub(super) struct Ensure {
     /// Name no admin; those that the tenant has stay
     #[arg(long, conflicts_with_all = ["admin_email", "admin_first_name"])]
     no_admin: bool,
-    /// The given name of an admin who may be new
-    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_last_name")]
-    admin_first_name: Option<String>,
-    /// The family name of an admin who may be new
-    #[arg(long, value_name = "NAME", requires = "admin_email", requires = "admin_first_name")]
-    admin_last_name: Option<String>,
-    /// Read the password of an admin who may be new from the first line of stdin
-    #[arg(long, requires = "admin_first_name")]
-    admin_password_stdin: bool,
+    #[command(flatten)]
+    new_admin: NewAdminFlags,
     #[command(flatten)]
     end: EndFlags,
     /// Restore the tenant if it is being deleted
@@ -221,16 +213,11 @@ async fn read(command: Ensure) -> Result<Upsert, Failure> {
     let slug = arguments.read("--slug", &command.slug, Slug::parse);
     let name = command.name.as_ref().unwrap_or(&command.slug);
     let name = arguments.read("--name", name, TenantName::parse);
-    let admin = NamedAdmin::read(
-        &mut arguments,
-        command.admin_email.as_deref(),
-        command.admin_first_name.as_deref(),
-        command.admin_last_name.as_deref(),
-    );
+    let admin = command.new_admin.read(&mut arguments, command.admin_email.as_deref());
     let parts = || Some((external_id?, slug?, name?, admin?));
     let (external_id, slug, name, admin) = arguments.finish(parts())?;
     let settings = command.settings.as_deref().map(read_settings).transpose()?;
-    let admin = admin.with_password(command.admin_password_stdin).await?;
+    let admin = admin.with_password(command.new_admin.admin_password_stdin).await?;
     let command_of = ProvisionTenant::new(name, slug, admin);
     Ok(Upsert { external_id, command: command_of, settings, end, restore: command.restore })
 }

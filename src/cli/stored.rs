@@ -139,10 +139,15 @@ async fn list(target: &Target, flags: List) -> Result<Exit, Failure> {
     };
     let header = ["ID", "KIND", "STATE", "TENANT", "BYTES", "CREATED AT", "KEPT UNTIL"];
     output::print_list(form, &views, &header, row, "no archives")?;
+    say_cut(is_cut, limit, form);
+    Ok(Exit::Done)
+}
+
+/// Says that a list has more rows than were printed.
+fn say_cut(is_cut: bool, limit: usize, form: Output) {
     if is_cut && !form.json {
         output::say(&format!("there are more than {limit}; --limit lists them"));
     }
-    Ok(Exit::Done)
 }
 
 async fn imports(target: &Target, flags: Imports) -> Result<Exit, Failure> {
@@ -172,9 +177,7 @@ async fn imports(target: &Target, flags: Imports) -> Result<Exit, Failure> {
     };
     let header = ["ID", "ARCHIVE", "STATE", "TENANT", "DRY RUN", "ROWS", "CREATED AT", "ERROR"];
     output::print_list(form, &views, &header, row, "no imports")?;
-    if is_cut && !form.json {
-        output::say(&format!("there are more than {limit}; --limit lists them"));
-    }
+    say_cut(is_cut, limit, form);
     Ok(Exit::Done)
 }
 

@@ -23,6 +23,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// Returns the time and the id of the row after which it begins; of neither for the start of the list.
+    #[must_use]
+    pub fn position(&self) -> (Option<OffsetDateTime>, Option<Uuid>) {
+        (self.after.map(|cursor| cursor.at), self.after.map(|cursor| cursor.id))
+    }
+
     /// Returns the number of rows to read: one more than requested shows whether there are more.
     #[must_use]
     pub fn rows_to_read(&self) -> i64 {

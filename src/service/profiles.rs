@@ -15,7 +15,7 @@ use time::Duration;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::auth::{CallContext, Principal};
 use crate::domain::error::{Conflict, Error, Noun, Result};
-use crate::domain::names::{TenantId, TokenId};
+use crate::domain::names::TenantId;
 use crate::domain::profile::{Document, Identity, Keys, Lifetime, ProfileId};
 use crate::domain::rule::FieldProblem;
 use crate::domain::{Permission, Tenant, TokenKind};
@@ -220,23 +220,14 @@ impl Profiles {
             self.lifetimes.shortened(default, ctx.now, maker.ends_at)
         };
         let secret = OpaqueToken::generate(Kind::Uuid);
+        let (name, label) = ("a person's own".to_owned(), ctx.principal.label());
         let token = Token {
-            id: TokenId::generate(),
-            hint: secret.hint(),
-            name: "a person's own".to_owned(),
-            kind: TokenKind::Person,
-            permissions: Vec::new(),
             tenant: Some(tenant.id),
             profile: Some(profile.id),
             user: ctx.principal.user(),
             parent: maker.credential,
-            created_by: ctx.principal.label(),
-            created_at: ctx.now,
             expires_at,
-            last_used_at: None,
-            revoked_at: None,
-            rotated_at: None,
-            previous_until: None,
+            ..Token::new(TokenKind::Person, name, secret.hint(), label, ctx.now)
         };
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
         tx.commit().await.during("create a person's token")?;

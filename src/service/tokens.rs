@@ -88,23 +88,14 @@ impl Tokens {
         require_open(&tx, ctx, new.tenant).await?;
         let expires_at = self.lifetimes.end(new.expires_at, ctx.now, maker.ends_at, "expiresAt")?;
         let secret = OpaqueToken::generate(Kind::Api);
+        let (hint, label) = (secret.hint(), ctx.principal.label());
         let token = Token {
-            id: TokenId::generate(),
-            hint: secret.hint(),
-            name: new.name,
-            kind: TokenKind::Token,
             permissions: new.permissions,
             tenant: new.tenant,
-            profile: None,
             user: ctx.principal.user(),
             parent: maker.credential,
-            created_by: ctx.principal.label(),
-            created_at: ctx.now,
             expires_at,
-            last_used_at: None,
-            revoked_at: None,
-            rotated_at: None,
-            previous_until: None,
+            ..Token::new(TokenKind::Token, new.name, hint, label, ctx.now)
         };
         tokens::insert(&tx, &token, secret.digest().as_bytes()).await?;
         note(

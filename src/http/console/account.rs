@@ -30,7 +30,7 @@ const KEPT: time::Duration = time::Duration::days(365);
 #[template(path = "account.html")]
 struct AccountPage<'a> {
     who: Identified,
-    /// The caller's sessions and the one of this request; `None` for a caller who is no user.
+    /// The caller's sessions and the one of this request; `None` for a caller who is not a user.
     sessions: Option<(Vec<Session>, uuid::Uuid)>,
     form: &'a Form,
     theme: String,

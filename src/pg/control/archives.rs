@@ -240,7 +240,7 @@ pub async fn list(
           LIMIT $9"
     );
     let tenants = ids(tenants);
-    let (at, after) = (window.after.map(|cursor| cursor.at), window.after.map(|cursor| cursor.id));
+    let (at, after) = window.position();
     let Filter { tenant, kind, state } = filter;
     let rows_to_read = window.rows_to_read();
     let params: [&dyn crate::pg::Param; 9] =

@@ -102,6 +102,7 @@ pub async fn list(
     window: &Window,
 ) -> Result<Vec<Entry>> {
     let only: Option<Vec<Uuid>> = only.map(|ids| ids.iter().map(|id| id.uuid()).collect());
+    let (at, after) = window.position();
     let rows = tx
         .query(
             "SELECT id, at, actor, action, tenant_id, request_id, details,
@@ -125,8 +126,8 @@ pub async fn list(
               LIMIT $9",
             &[
                 &only,
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
+                &at,
+                &after,
                 &filter.actor,
                 &filter.action,
                 &filter.tenant,

@@ -234,7 +234,7 @@ pub async fn list(tx: &PublicTx, window: &Window) -> Result<Vec<Record>> {
           ORDER BY created_at DESC, id DESC
           LIMIT $4"
     );
-    let (at, after) = (window.after.map(|cursor| cursor.at), window.after.map(|cursor| cursor.id));
+    let (at, after) = window.position();
     let rows = tx.query(&sql, &[&GONE, &at, &after, &window.rows_to_read()]).await;
     Ok(rows.during("list examinations")?.iter().map(Record::from).collect())
 }

@@ -144,7 +144,7 @@ pub async fn list(tx: &PublicTx, filter: &Filter, window: &Window) -> Result<Vec
           ORDER BY created_at DESC, id DESC
           LIMIT $8"
     );
-    let (at, after) = (window.after.map(|cursor| cursor.at), window.after.map(|cursor| cursor.id));
+    let (at, after) = window.position();
     let Filter { archive, slug, state } = filter;
     let rows_to_read = window.rows_to_read();
     let params: [&dyn crate::pg::Param; 8] =

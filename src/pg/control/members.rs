@@ -42,16 +42,9 @@ pub async fn list(tx: &PublicTx, tenant: TenantId, window: &Window) -> Result<Ve
           ORDER BY m.created_at, m.user_id
           LIMIT $4"
     );
+    let (at, after) = window.position();
     let rows = tx
-        .query(
-            &sql,
-            &[
-                &tenant,
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
-                &window.rows_to_read(),
-            ],
-        )
+        .query(&sql, &[&tenant, &at, &after, &window.rows_to_read()])
         .await
         .during("list members")?;
     rows.iter().map(from_row).collect()

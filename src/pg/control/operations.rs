@@ -205,13 +205,14 @@ pub async fn list(
           ORDER BY o.created_at DESC, o.id DESC
           LIMIT $5"
     );
+    let (at, after) = window.position();
     let rows = tx
         .query(
             &sql,
             &[
                 &OperationKind::Migrate.as_str(),
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
+                &at,
+                &after,
                 &state.map(|state| state.as_str().to_owned()),
                 &window.rows_to_read(),
             ],

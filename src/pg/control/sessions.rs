@@ -200,6 +200,7 @@ pub async fn list(
     now: OffsetDateTime,
     window: &Window,
 ) -> Result<Vec<Session>> {
+    let (at, after) = window.position();
     let rows = tx
         .query(
             "SELECT s.id, s.created_at, s.last_used_at, s.client, r.expires_at
@@ -216,8 +217,8 @@ pub async fn list(
                 &user,
                 &opened_after,
                 &now,
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
+                &at,
+&after,
                 &window.rows_to_read(),
             ],
         )

@@ -59,6 +59,37 @@ pub struct Token {
     pub previous_until: Option<OffsetDateTime>,
 }
 
+impl Token {
+    /// Creates a token that permits nothing and is bound to nothing.
+    #[must_use]
+    pub fn new(
+        kind: TokenKind,
+        name: String,
+        hint: String,
+        created_by: String,
+        created_at: OffsetDateTime,
+    ) -> Self {
+        Self {
+            id: TokenId::generate(),
+            hint,
+            name,
+            kind,
+            permissions: Vec::new(),
+            tenant: None,
+            profile: None,
+            user: None,
+            parent: None,
+            created_by,
+            created_at,
+            expires_at: None,
+            last_used_at: None,
+            revoked_at: None,
+            rotated_at: None,
+            previous_until: None,
+        }
+    }
+}
+
 /// Inserts a token. It expires no later than its parent.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use crate::auth::CallContext;
 use crate::auth::password::PasswordHash;
 use crate::auth::token::{Kind, OpaqueToken};
 use crate::domain::error::Result;
-use crate::domain::names::{TenantId, TokenId, UserId};
+use crate::domain::names::{TenantId, UserId};
 use crate::domain::{AccountOrigin, AuditAction, Permission, TokenKind};
 use crate::pg::PublicTx;
 use crate::pg::control::shared_setup::SharedSetup;
@@ -173,25 +173,16 @@ impl PreparedSetup<'_> {
             return Ok(None);
         }
         let secret = OpaqueToken::generate(Kind::Uuid);
+        let (name, actor, now) = ("the tenant's own".to_owned(), self.actor.clone(), self.ctx.now);
         let token = Token {
-            id: TokenId::generate(),
-            hint: secret.hint(),
-            name: "the tenant's own".to_owned(),
-            kind: TokenKind::Xtoken,
             permissions: Permission::ALL.to_vec(),
             tenant: Some(tenant),
-            profile: None,
             // It belongs to the tenant, and stays when the user who made the tenant leaves.
             user: None,
             parent: self.ctx.principal.credential(),
-            created_by: self.actor.clone(),
-            created_at: self.ctx.now,
             // The statement below shortens it to the end of the parent.
-            expires_at: self.lifetimes.shortened(None, self.ctx.now, None),
-            last_used_at: None,
-            revoked_at: None,
-            rotated_at: None,
-            previous_until: None,
+            expires_at: self.lifetimes.shortened(None, now, None),
+            ..Token::new(TokenKind::Xtoken, name, secret.hint(), actor, now)
         };
         tokens::insert(tx, &token, secret.digest().as_bytes()).await?;
         Ok(Some(secret))

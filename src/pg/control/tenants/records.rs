@@ -95,13 +95,14 @@ pub async fn list_records(
           ORDER BY {order}
           LIMIT $10"
     );
+    let (at, after) = window.position();
     let rows = tx
         .query(
             &sql,
             &[
                 &uuids(only),
-                &window.after.map(|cursor| cursor.at),
-                &window.after.map(|cursor| cursor.id),
+                &at,
+                &after,
                 &filter.status.map(TenantStatus::as_str),
                 &filter.slug,
                 &filter.name,
