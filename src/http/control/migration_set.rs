@@ -42,11 +42,11 @@ pub(super) struct FileAnswer {
     in_transaction: bool,
     /// The file.
     text: String,
-    /// What `rowhouse lint` says of it.
+    /// What `rowhouse migrate --lint` says of it.
     findings: Vec<FileFindingAnswer>,
 }
 
-/// What `rowhouse lint` says of a migration.
+/// What `rowhouse migrate --lint` says of a migration.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MigrationFileFinding)]
 pub(super) struct FileFindingAnswer {
@@ -60,7 +60,7 @@ pub(super) struct FileFindingAnswer {
     instead: &'static str,
 }
 
-/// Returns the tenant migrations of the server that answers, with their texts and what `rowhouse lint` says of them.
+/// Returns the tenant migrations of the server that answers, with their texts and what `rowhouse migrate --lint` says of them.
 #[utoipa::path(tag = "control", operation_id = "getMigrationSet", security(("bearer" = [])), responses(
     (status = 200, description = "The migrations", body = SetAnswer),
     Unexpected, Forbidden<ViewFleet>,
