@@ -78,7 +78,7 @@ impl Failure {
         }
     }
 
-    /// Makes of a failure to open the database that of a server, which only succeeds or fails.
+    /// Turns a failure to open the database into that of a server, which only succeeds or fails.
     pub(super) fn of_server(self) -> Self {
         match self {
             Self::Build(_) | Self::Service(_) => Self::Other(self.to_string()),

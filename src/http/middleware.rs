@@ -25,7 +25,7 @@ use crate::domain::error::{Error, Malformed, with_causes};
 use crate::domain::outage::Outage;
 use crate::http::body_timeout::Waiting;
 use crate::http::encoding::require_identity;
-use crate::http::limits::Standings;
+use crate::http::limits::Remaining;
 use crate::service::Commits;
 use crate::telemetry::{answering, watch_writes};
 
@@ -54,9 +54,9 @@ pub async fn observe<B: MessageBody + 'static>(
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let standings = Standings::default();
+    let remaining = Remaining::default();
     request.extensions_mut().insert(RequestId(id.clone()));
-    request.extensions_mut().insert(standings.clone());
+    request.extensions_mut().insert(remaining.clone());
     let span = span(&id, method, &request);
     // A path can hold an e-mail address or a secret, so the log has its pattern.
     let pattern = request.match_pattern();
@@ -89,7 +89,7 @@ pub async fn observe<B: MessageBody + 'static>(
                     site.services.damage.note_unauthorized(*tenant, site.clock.now());
                 }
             }
-            finish(answer.headers_mut(), value, &standings);
+            finish(answer.headers_mut(), value, &remaining);
             if site.services.health.is_stopping() {
                 // The client's next request then goes to another server.
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -103,7 +103,7 @@ pub async fn observe<B: MessageBody + 'static>(
             let route = pattern.unwrap_or_else(|| UNMATCHED.to_owned());
             site.metrics.count_request(method, route, status, took);
             log_answer(Some(&error), status, took, is_access_logged);
-            finish(answer.headers_mut(), value, &standings);
+            finish(answer.headers_mut(), value, &remaining);
             Err(InternalError::from_response("refused", answer).into())
         }
     })
@@ -123,10 +123,10 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Sets the headers of every answer: its request id, `nosniff`, how its caller stands with the limits, and
+/// Sets the headers of every answer: its request id, `nosniff`, what its caller has left of the limits, and
 /// [`DEFAULT_HEADERS`].
-fn finish(headers: &mut HeaderMap, request_id: HeaderValue, standings: &Standings) {
-    standings.write(headers);
+fn finish(headers: &mut HeaderMap, request_id: HeaderValue, remaining: &Remaining) {
+    remaining.write(headers);
     headers.insert(REQUEST_ID, request_id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     for (name, value) in DEFAULT_HEADERS {

@@ -6,7 +6,7 @@
 //!
 //! `Sec-Fetch-Site` is the browser's own statement, which no page can write. `Origin` is sent with every POST of a
 //! browser; without the first header (a browser sends it to HTTPS and to localhost only) it is compared with the host.
-//! A client that is no browser sends neither and is no page.
+//! A client that is not a browser sends neither, and is not a page.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};

@@ -8,7 +8,7 @@ use crate::migrations::splitter::{Pieces, tokens};
 const NO_ROWS: &str = "its rows do not follow, or the line `\\.` that ends them is missing; write the rows on the next \
                        lines and `\\.` alone on a line behind them, as pg_dump does, or delete the statement";
 const ON_NEXT_LINE: &str =
-    "its rows begin on the line behind the semicolon; move what stands on the same line";
+    "its rows begin on the line behind the semicolon; move what is on the same line";
 const OUT: &str = "its rows would be sent to the program that runs the migration, which does not read them; delete it";
 const SERVER_FILE: &str = "it reads or writes a file, or runs a program, on the database's server; put the rows into \
                            the migration: COPY .. FROM stdin with its rows, or INSERT";

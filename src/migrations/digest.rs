@@ -1,7 +1,7 @@
 //! Recognizes a statement by its text, without what does not change its meaning, and shows it without its literals.
 //!
 //! White space and comments outside of strings do not count: a file that failed half-way is often indented anew and
-//! commented when it is mended, and that is no other statement. The case of words counts, because a quoted name has
+//! commented when it is corrected; it is the same statement then. The case of words counts, because a quoted name has
 //! one; so does everything inside of a string.
 
 use sha2::{Digest, Sha256};

@@ -129,7 +129,7 @@ impl MigrationSet {
     }
 
     /// Returns the files to apply to a schema with this history: those with a number, lowest first, then the repeatable
-    /// ones that are new or have changed. A repeatable file that is no longer among the files is no contradiction.
+    /// ones that are new or have changed. A repeatable file that is no longer among the files does not contradict them.
     ///
     /// # Errors
     /// [`HistoryError::Ahead`], or [`HistoryError::Diverged`] with the file.
@@ -280,8 +280,8 @@ impl MigrationSet {
     ) -> String {
         let expected = prefix.checksums;
         if guard == HistoryGuard::Apart {
-            // The cast of what is no number fails, and a CASE does not evaluate the branch that is not taken. With a count
-            // it is no constant, which would be cast while planning.
+            // The cast of a text that is not a number fails, and a CASE does not evaluate the branch that is not taken.
+            // With a count the text is not constant; a constant would be cast while planning.
             let row = self.history_row(at, schema, now);
             return format!(
                 "SELECT CASE WHEN {CHECKSUM_SUM} = {expected} THEN 0

@@ -152,7 +152,7 @@ impl Invitations {
     ///
     /// # Errors
     /// [`InvitationProblem`], [`Conflict::TenantNotActive`], [`Conflict::AlreadyMember`]; [`Error::Forbidden`] for a
-    /// caller that is no user in person. Nothing changes then.
+    /// caller that is not a user in person. Nothing changes then.
     pub async fn accept(
         &self,
         ctx: &CallContext,
@@ -205,7 +205,7 @@ impl Invitations {
     ///
     /// # Errors
     /// [`Noun::Tenant`] not found, also where the user is no member or the tenant is not active; [`Error::Forbidden`]
-    /// for a caller that is no user in person.
+    /// for a caller that is not a user in person.
     pub async fn accept_membership(&self, ctx: &CallContext, tenant: &str) -> Result<Acceptance> {
         ctx.require_authenticated()?;
         let Principal::User { id: user, session, .. } = &ctx.principal else {

@@ -3,7 +3,7 @@
 //! A set that migrates every tenant that is there may still make no new one: its files ran in several releases, and a
 //! new tenant runs them all at once. So a tenant is built from the whole set and taken back, at the start of a server
 //! and before the fleet is migrated. A set that contradicts what the tenants have applied makes no new ones either:
-//! each would be one more that does not fit once the files are mended.
+//! each would be one more that does not fit once the files are corrected.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -397,7 +397,7 @@ async fn wrap_those_in_clear(
 ) -> Result<()> {
     let mut kids = Vec::new();
     for key in keys.iter_mut().filter(|key| key.wrapped_by.is_none()) {
-        // A row that is no key is refused here, and not hidden by being encrypted.
+        // A row that is not a key is refused here; encryption does not hide it.
         SigningKey::from_stored(&key.kid, &key.private_key)?;
         let wrapped = secret.wrap(&key.kid, &key.private_key)?;
         rows::wrap(tx, &key.kid, &wrapped, secret.fingerprint()).await?;

@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// If the folder cannot be created or asked.
-    pub async fn room(&self) -> io::Result<u64> {
+    pub async fn free_bytes(&self) -> io::Result<u64> {
         self.create_folder().await?;
         let folder = self.folder.clone();
         let asked = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder)).await;

@@ -1,4 +1,4 @@
-//! A database that accepts no changes: what only reads is served, everything else says why, and it heals without a
+//! A database that accepts no changes: what only reads is served, everything else says why, and it recovers without a
 //! restart.
 
 use serde_json::json;

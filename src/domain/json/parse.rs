@@ -82,7 +82,7 @@ impl<'a> Parser<'a> {
         Ok(Value::Array(items))
     }
 
-    /// Returns the next character that is no white space; NUL at the end.
+    /// Returns the next character that is not white space; NUL at the end.
     fn peek(&mut self) -> u8 {
         while let Some(byte) = self.text.get(self.at) {
             if !byte.is_ascii_whitespace() {

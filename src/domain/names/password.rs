@@ -54,7 +54,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A password that is being set, which is none of the most common.
+/// A password that is being set, which is not among the most common ones.
 #[derive(Debug, Clone)]
 pub struct NewPassword(Password);
 

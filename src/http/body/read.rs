@@ -133,7 +133,7 @@ impl WholeBody {
     }
 }
 
-/// Returns the size that a client announces. actix refuses a header that is no number.
+/// Returns the size that a client announces. actix refuses a header that is not a number.
 fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }

@@ -90,7 +90,7 @@ impl FromRequest for Call {
     }
 }
 
-/// Returns how a request names its tenant. An empty header counts as none. A header that is no text names no tenant.
+/// Returns how a request names its tenant. An empty header counts as none. A header that is not text names no tenant.
 fn named(request: &HttpRequest) -> Result<Named> {
     match request.headers().get(TENANT_HEADER).map(|value| value.to_str().map(str::trim)) {
         Some(Ok(name)) if !name.is_empty() => Ok(Named::Header(find_by(name))),

@@ -35,7 +35,7 @@
 mod attempt;
 mod rate;
 mod refused;
-mod standing;
+mod remaining;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -51,7 +51,7 @@ use governor::nanos::Nanos;
 use self::attempt::{InFlight, Kind};
 use self::rate::{Bucket, Left};
 use self::refused::Refused;
-use self::standing::Standing;
+use self::remaining::RemainingOf;
 use self::table::{Key, Keys, Table};
 use self::time::Steady;
 use crate::auth::Principal;
@@ -64,7 +64,7 @@ use crate::telemetry::Metrics;
 
 pub use attempt::Attempt;
 pub use rate::{Limit, Rate};
-pub use standing::{RATE_LIMIT, RATE_LIMIT_POLICY, Standings};
+pub use remaining::{RATE_LIMIT, RATE_LIMIT_POLICY, Remaining};
 
 /// How long an address is remembered from which a user has logged in.
 const KNOWN_ADDRESS_REMEMBERED: Duration = Duration::from_hours(30 * 24);
@@ -241,7 +241,7 @@ impl Limits {
         self.remember(&self.known_credentials, self.keys.of(credential), CREDENTIAL_REMEMBERED);
     }
 
-    fn request_of_caller(&self, principal: &Principal, standings: &Standings) -> Result<()> {
+    fn request_of_caller(&self, principal: &Principal, remaining: &Remaining) -> Result<()> {
         let key = match principal {
             Principal::Anonymous | Principal::Operator => return Ok(()),
             Principal::Root => self.keys.of("root"),
@@ -250,11 +250,11 @@ impl Limits {
             | Principal::ApiKey { id, .. }
             | Principal::Profile { id, .. } => self.keys.of(("token", id)),
         };
-        self.take(&self.requests_token, key, Client::Caller(principal), standings)
+        self.take(&self.requests_token, key, Client::Caller(principal), remaining)
     }
 
-    fn request_at_home(&self, principal: &Principal, standings: &Standings) -> Result<()> {
-        principal.home().map_or(Ok(()), |tenant| self.inside(tenant, standings))
+    fn request_at_home(&self, principal: &Principal, remaining: &Remaining) -> Result<()> {
+        principal.home().map_or(Ok(()), |tenant| self.inside(tenant, remaining))
     }
 
     /// Counts a request inside a tenant, of a caller with access to it. A token that is bound to a tenant was counted by
@@ -266,10 +266,10 @@ impl Limits {
         &self,
         principal: &Principal,
         tenant: TenantId,
-        standings: &Standings,
+        remaining: &Remaining,
     ) -> Result<()> {
         match principal {
-            Principal::User { .. } => self.inside(tenant, standings),
+            Principal::User { .. } => self.inside(tenant, remaining),
             Principal::Anonymous
             | Principal::Operator
             | Principal::Root
@@ -279,9 +279,9 @@ impl Limits {
         }
     }
 
-    fn inside(&self, tenant: TenantId, standings: &Standings) -> Result<()> {
+    fn inside(&self, tenant: TenantId, remaining: &Remaining) -> Result<()> {
         let (key, client) = (self.keys.of(tenant), Client::Tenant(tenant));
-        self.take(&self.requests_tenant, key, client, standings)
+        self.take(&self.requests_tenant, key, client, remaining)
     }
 
     /// Counts an export to the store, of a caller who may export some tenants alone. Every other one is not limited.
@@ -300,11 +300,11 @@ impl Limits {
         }
     }
 
-    fn take(&self, gate: &Gate, key: Key, client: Client<'_>, standings: &Standings) -> Result<()> {
+    fn take(&self, gate: &Gate, key: Key, client: Client<'_>, remaining: &Remaining) -> Result<()> {
         let Some(bucket) = gate.bucket() else { return Ok(()) };
         let taken = bucket.take_and_tell(key);
         let left = taken.unwrap_or_else(Left::nothing);
-        standings.note(Standing { name: gate.told_as, rate: bucket.rate(), left });
+        remaining.note(RemainingOf { name: gate.told_as, rate: bucket.rate(), left });
         taken.map(drop).map_err(|wait| self.refuse(gate, key, client, wait))
     }
 

@@ -90,7 +90,7 @@ impl Bucket {
         self.check(key).map(drop)
     }
 
-    /// As [`take`](Self::take), and returns how the key stands then.
+    /// As [`take`](Self::take), and returns what the key has left then.
     ///
     /// # Errors
     /// As [`take`](Self::take).

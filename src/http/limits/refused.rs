@@ -7,9 +7,9 @@ use governor::clock::Clock as _;
 use governor::nanos::Nanos;
 
 use super::rate::Left;
-use super::standing::Standing;
+use super::remaining::RemainingOf;
 use super::table::{Key, Table};
-use super::{Limits, Standings, whole_seconds};
+use super::{Limits, Remaining, whole_seconds};
 use crate::auth::Principal;
 use crate::domain::error::{Error, Result};
 
@@ -28,7 +28,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::TooMany`].
-    pub fn still_refused(&self, presented: &str, standings: &Standings) -> Result<()> {
+    pub fn still_refused(&self, presented: &str, remaining: &Remaining) -> Result<()> {
         let (key, now) = (self.keys.of(presented), self.time.now());
         for (table, gate) in [
             (&self.refused.by_caller, &self.requests_token),
@@ -39,7 +39,7 @@ impl Limits {
                 let wait = left + UNCERTAIN;
                 if let Some(bucket) = gate.bucket() {
                     let (name, left) = (gate.told_as, Left::nothing(wait));
-                    standings.note(Standing { name, rate: bucket.rate(), left });
+                    remaining.note(RemainingOf { name, rate: bucket.rate(), left });
                 }
                 return Err(Error::TooMany { retry_after: whole_seconds(wait) });
             }
@@ -56,12 +56,12 @@ impl Limits {
         &self,
         presented: &str,
         principal: &Principal,
-        standings: &Standings,
+        remaining: &Remaining,
     ) -> Result<()> {
         let key = self.keys.of(presented);
-        let of_caller = self.request_of_caller(principal, standings);
+        let of_caller = self.request_of_caller(principal, remaining);
         self.remember_refused(&self.refused.by_caller, key, of_caller)?;
-        let at_home = self.request_at_home(principal, standings);
+        let at_home = self.request_at_home(principal, remaining);
         self.remember_refused(&self.refused.by_tenant, key, at_home)
     }
 

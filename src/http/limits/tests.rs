@@ -124,16 +124,16 @@ fn an_address_is_remembered_for_a_month() {
 #[test]
 fn a_client_that_waits_as_told_is_not_too_early() {
     let (limits, pass) = limits();
-    limits.request("a token", &Principal::Root, &Standings::default()).unwrap();
+    limits.request("a token", &Principal::Root, &Remaining::default()).unwrap();
     pass(1);
     let Err(Error::TooMany { retry_after }) =
-        limits.request("a token", &Principal::Root, &Standings::default())
+        limits.request("a token", &Principal::Root, &Remaining::default())
     else {
         panic!("the second request is let through")
     };
     assert_eq!(retry_after, Duration::from_secs(59));
     pass(59);
-    limits.request("a token", &Principal::Root, &Standings::default()).unwrap();
+    limits.request("a token", &Principal::Root, &Remaining::default()).unwrap();
     assert_eq!(whole_seconds(Duration::from_millis(1)), Duration::from_secs(1));
     assert_eq!(whole_seconds(Duration::from_secs(2)), Duration::from_secs(2));
 }
@@ -141,35 +141,35 @@ fn a_client_that_waits_as_told_is_not_too_early() {
 #[test]
 fn a_credential_is_refused_without_a_look_up_for_as_long_as_its_caller_is_and_no_longer() {
     let (limits, pass) = limits();
-    assert!(limits.still_refused("a token", &Standings::default()).is_ok());
-    limits.request("a token", &Principal::Root, &Standings::default()).unwrap();
+    assert!(limits.still_refused("a token", &Remaining::default()).is_ok());
+    limits.request("a token", &Principal::Root, &Remaining::default()).unwrap();
     assert!(
-        limits.still_refused("a token", &Standings::default()).is_ok(),
+        limits.still_refused("a token", &Remaining::default()).is_ok(),
         "it was not refused yet"
     );
-    assert!(limits.request("a token", &Principal::Root, &Standings::default()).is_err());
+    assert!(limits.request("a token", &Principal::Root, &Remaining::default()).is_err());
     for left in (1..60).rev() {
         let Err(Error::TooMany { retry_after }) =
-            limits.still_refused("a token", &Standings::default())
+            limits.still_refused("a token", &Remaining::default())
         else {
             panic!("it is looked up {left} s too early")
         };
         assert_eq!(retry_after, Duration::from_secs(left + 1));
-        assert!(limits.still_refused("another", &Standings::default()).is_ok());
+        assert!(limits.still_refused("another", &Remaining::default()).is_ok());
         pass(1);
     }
     // The last second is the caller's bucket's, which knows its fractions.
-    assert!(limits.still_refused("a token", &Standings::default()).is_ok());
+    assert!(limits.still_refused("a token", &Remaining::default()).is_ok());
     pass(1);
-    limits.request("a token", &Principal::Root, &Standings::default()).unwrap();
+    limits.request("a token", &Principal::Root, &Remaining::default()).unwrap();
 }
 
 #[test]
 fn the_command_line_and_calls_without_a_credential_are_not_counted() {
     let (limits, _) = limits();
     for _ in 0..3 {
-        limits.request("a token", &Principal::Operator, &Standings::default()).unwrap();
-        limits.request("a token", &Principal::Anonymous, &Standings::default()).unwrap();
+        limits.request("a token", &Principal::Operator, &Remaining::default()).unwrap();
+        limits.request("a token", &Principal::Anonymous, &Remaining::default()).unwrap();
     }
 }
 

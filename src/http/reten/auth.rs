@@ -146,7 +146,7 @@ pub(super) async fn logout(
     if let Some(cookie) = request.cookie(REFRESH_COOKIE) {
         let ended = site.services.sessions.log_out_by_refresh(&call.0, cookie.value());
         match extract::recognise(&request, cookie.value(), ended).await {
-            // A cookie of no session is of no more use, and is removed.
+            // A cookie that names no session is removed.
             Ok(()) | Err(Error::Unauthenticated(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -7,7 +7,7 @@ use crate::migrations::copy;
 use crate::migrations::lexer::Lines;
 use crate::migrations::splitter::{Piece, Pieces};
 
-/// A statement with what stands before it, or the end of a file.
+/// A statement with the text before it, or the end of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     /// The statement without its semicolon; empty at the end of the file.

@@ -156,7 +156,7 @@ fn bodies(linter: &mut Linter<'_>, tokens: &[TokenWithSpan]) -> bool {
     found
 }
 
-/// Whether the words of a body create a table that is no partition. The nodes of a cluster take part in everything else
+/// Whether the words of a body create a table that is not a partition. The nodes of a cluster take part in everything else
 /// that a body does to the tables of a schema.
 fn creates_table(words: &[&str]) -> bool {
     /// The most words between `CREATE TABLE` and `PARTITION OF`: `IF NOT EXISTS`, and a name in two parts.

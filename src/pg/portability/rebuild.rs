@@ -124,7 +124,7 @@ pub async fn drop_some(
         tx.batch(&dropping.join(";\n")).await?;
     }
     let mut dropped = Dropped::default();
-    // An index that is none of a key is made before the keys, and foreign keys last of all.
+    // An index that no key has is made before the keys, and foreign keys last of all.
     for row in rows.iter().rev() {
         let is_foreign_key = row.get::<_, i32>("place") == 1;
         let of_table = dropped.of_tables.entry(row.get("of")).or_default();

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use strum::VariantNames as _;
 
-/// An exposure that an owner who is no superuser may be unable to close. Its name is part of the settings and never
+/// An exposure that an owner who is not a superuser may be unable to close. Its name is part of the settings and never
 /// changes.
 #[derive(
     Debug,

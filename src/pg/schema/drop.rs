@@ -95,7 +95,7 @@ pub async fn drop_some(
 /// outside of the schema only `allowed` goes with them.
 ///
 /// # Errors
-/// [`DropError::Stopped`] with what stands against it; the transaction is then to be rolled back.
+/// [`DropError::Stopped`] with what prevents it; the transaction is then to be rolled back.
 pub async fn check(
     tx: &PublicTx,
     schema: &SchemaName,

@@ -7,19 +7,19 @@
 //! started but is not done is repaired first: an invalid index is left from a failed attempt; it is dropped and
 //! created again.
 //!
-//! A file that failed half-way may be mended before it runs again. A statement that has run and is another one now is
-//! refused ([`mended`]): it is neither skipped nor run. What was not reached may change.
+//! A file that failed half-way may be corrected before it runs again. A statement that has run and is another one now is
+//! refused ([`edited`]): it is neither skipped nor run. What was not reached may change.
 //!
 //! A file is not paused half-way: an operation stops between tenants.
 
+mod edited;
 mod journal;
-mod mended;
 
 use futures_util::future::join;
 use time::OffsetDateTime;
 
+use self::edited::Edited;
 use self::journal::{Journal, Step};
-use self::mended::Mended;
 use crate::domain::names::{SchemaName, TenantId};
 use crate::migrations::statements::{Kind, Statement};
 use crate::migrations::{MigrationSet, NonTransactionalFile, file_name};
@@ -76,9 +76,9 @@ impl MigrationSet {
             .collect();
         let entries = journal.read().await?;
         let mut connection = OnDemand { database, schema: &schema, opened: None };
-        let mended =
-            Mended { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
-        mended.settle(&mut connection).await?.map_err(|changed| ApplyError::Failed {
+        let edited =
+            Edited { journal: &journal, schema: &schema, steps: &steps, entries: &entries };
+        edited.settle(&mut connection).await?.map_err(|changed| ApplyError::Failed {
             file: file_name(&self.migrations[at]),
             line: changed.line,
             message: changed.message,
@@ -207,7 +207,7 @@ async fn without_transaction(
 }
 
 /// Deletes the entry of a statement that the server refused, unless it has left an invalid index: if the statement is
-/// mended, an index of that name may be another statement's.
+/// edited, an index of that name may be another statement's.
 async fn withdraw_if_without_effect(
     journal: &Journal<'_>,
     schema: &SchemaName,

@@ -111,7 +111,7 @@ pub async fn apply(
 }
 
 /// Selects the roles that own something in some schemas, or give privileges on their future objects there, and whose
-/// rights the login does not have. An owner that is no superuser may grant them to itself for the time of a repair, if it
+/// rights the login does not have. An owner that is not a superuser may grant them to itself for the time of a repair, if it
 /// created them.
 const OTHER_OWNERS: &str = "
     SELECT quote_ident(r.rolname) AS role

@@ -1,6 +1,6 @@
 //! Removes a tenant's role, and tells what keeps it from being removed before a drop destroys anything.
 //!
-//! Roles belong to the server and not to the database, and an owner that is no superuser may not drop every role. So a
+//! Roles belong to the server and not to the database, and an owner that is not a superuser may not drop every role. So a
 //! drop asks first ([`free`]) and removes the role last ([`remove`]): what the first found to be possible stays so, unless
 //! another session changes it in between.
 
@@ -24,7 +24,7 @@ const FACTS: &str = "
     SELECT quote_ident(current_user) AS login, role.oid IS NOT NULL AS has_role,
            coalesce(role.rolsuper AND NOT me.rolsuper, false) AS is_superuser,
            me.rolsuper OR me.rolcreaterole AS may_create_roles,
-           -- Before PostgreSQL 16 a login that may create roles may drop each that is no superuser.
+           -- Before PostgreSQL 16 a login that may create roles may drop each that is not a superuser.
            me.rolsuper OR current_setting('server_version_num')::int4 < 160000 OR role.oid IS NULL
                OR pg_has_role(role.oid, 'MEMBER WITH ADMIN OPTION') AS has_admin,
            (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace
@@ -117,7 +117,7 @@ pub(super) async fn free(tx: &PublicTx, schema: &SchemaName) -> Result<(), DropE
 
 /// Drops the role if it exists, or what it has in this database if another one needs it. Its schema is gone.
 ///
-/// `DROP OWNED` needs the privileges of the role, which an owner that is no superuser does not have of a role that it
+/// `DROP OWNED` needs the privileges of the role, which an owner that is not a superuser does not have of a role that it
 /// created. It may grant them to itself, until the end of the same transaction.
 ///
 /// # Errors

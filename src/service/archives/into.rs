@@ -116,7 +116,7 @@ impl Archives {
                 Ok(ImportedInto { imported, slug, swapped: Some(swapped) })
             }
             Err(error) => {
-                // What was imported is of no use then, and goes with the tenants that have ended.
+                // What was imported is not needed then, and is purged with the tenants that have ended.
                 let tx = self.db.public().await.during(INTO)?;
                 control::end(&tx, imported.id, ctx.now).await?;
                 tx.commit().await.during(INTO)?;

@@ -18,10 +18,10 @@ const CHUNK: usize = 1 << 20;
 /// The usual level of compression. Higher ones take twice the time and save little of CSV.
 pub(super) const LEVEL: i32 = 1;
 
-/// A writer that waits this long for less than [`PACE`] bytes gives up.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest wait for one write, and for less than [`PACE`] bytes.
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// The bytes that are written within [`PATIENCE`]: 1 MiB a second.
+/// The bytes that are written within [`WAIT_MAX`]: 1 MiB a second.
 const PACE: u64 = 60 << 20;
 
 /// An archive that is being written.
@@ -71,11 +71,11 @@ impl<'a> Writer<'a> {
         self.hash.update(bytes);
         for chunk in bytes.chunks(CHUNK) {
             let began_at = Instant::now();
-            let written = timeout(PATIENCE, self.out.write_all(chunk)).await;
+            let written = timeout(WAIT_MAX, self.out.write_all(chunk)).await;
             written.map_err(|_elapsed| ArchiveProblem::ReaderStalled)?.map_err(explain)?;
             self.waited += began_at.elapsed();
             self.since += chunk.len() as u64;
-            if self.waited >= PATIENCE {
+            if self.waited >= WAIT_MAX {
                 if self.since < PACE {
                     return Err(ArchiveProblem::ReaderStalled.into());
                 }

@@ -7,7 +7,7 @@
 //! row is a copy of it. A tenant that is behind is compared with a schema of its own version.
 //!
 //! A difference is left out where `drift.allow` expects it ([`ExpectedDrift`]), and is undecided where a migration asks
-//! the catalogs without a schema, because the schema that is built for comparison stands beside those of the tenants.
+//! the catalogs without a schema, because the schema that is built for comparison is beside those of the tenants.
 //!
 //! *The control plane*: the tables of `public` are compared with what its own migrations make.
 //!

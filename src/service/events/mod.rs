@@ -53,7 +53,7 @@ pub struct Events {
 /// The events to read.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// The place after which the events stand.
+    /// The position after which the events begin.
     pub after: FeedCursor,
     /// The largest number of events.
     pub limit: u16,

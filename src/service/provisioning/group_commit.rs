@@ -2,7 +2,7 @@
 //! cost. Only set-ups without a new admin: the hash of a new password takes longer than all that could be saved.
 //!
 //! One transaction is sent at a time, and the set-ups that arrive meanwhile go together in the next. A set-up that is
-//! alone waits for no other and takes one round trip. None of them pays for its neighbours:
+//! alone waits for no other and takes one round trip. None of them pays for the others:
 //! - One of them may be refused (a slug that is taken, an admin who does not exist), or would wait for a lock longer
 //!   than [`LOCK_TIMEOUT`]. Then nothing is committed, and each set-up runs in a transaction of its own.
 //! - A caller may go while the rows are written. The commit of a group is sent only after the rows of all are written

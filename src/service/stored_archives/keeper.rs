@@ -119,18 +119,18 @@ impl Keeper {
     /// # Errors
     /// [`ArchiveProblem::NoRoom`] if none fits; [`ArchiveProblem::StoreUnavailable`]; those of the database.
     pub(super) async fn allowance(&self, tx: &PublicTx) -> Result<Allowance> {
-        let free =
-            self.store.room().await.map_err(|error| explain(&error, "ask for free space"))?;
+        let free = self.store.free_bytes().await;
+        let free = free.map_err(|error| explain(&error, "ask for free space"))?;
         let left = match self.limits.total_bytes {
             Some(total) => total.saturating_sub(archives::stored_bytes(tx).await?),
             None => u64::MAX,
         };
-        let room = free.min(left);
-        if room == 0 {
+        let free = free.min(left);
+        if free == 0 {
             return Err(ArchiveProblem::NoRoom.into());
         }
         let max = self.limits.max_bytes;
-        Ok(Allowance { bytes: room.min(max), is_of_settings: max <= room })
+        Ok(Allowance { bytes: free.min(max), is_of_settings: max <= free })
     }
 
     /// Renews the lease of something and records how far it is, until it runs no longer.

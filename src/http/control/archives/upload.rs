@@ -88,7 +88,7 @@ fn chunks(payload: Payload, longest: Duration) -> impl futures_util::Stream<Item
     })
 }
 
-/// Returns the size that a client announces. actix refuses a header that is no number.
+/// Returns the size that a client announces. actix refuses a header that is not a number.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }

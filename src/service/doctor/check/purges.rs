@@ -15,7 +15,7 @@ const EXAMINED_MAX: i64 = 1000;
 const DURING: &str = "examine the purge of a tenant";
 
 impl Check<'_> {
-    /// Finds the purges that cannot go on, and what stands against each. Tries in a transaction that is rolled back.
+    /// Finds the purges that cannot go on, and what prevents each. Tries in a transaction that is rolled back.
     pub(super) async fn purges(&self, entries: &[TenantSchema]) -> Result<Vec<Finding>> {
         let due = {
             let tx = self.public().await?;

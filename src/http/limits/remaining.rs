@@ -1,4 +1,4 @@
-//! How a request stands with the limits that it was counted by, as the headers of its answer tell
+//! What remains of the limits that a request was counted by, as the headers of its answer tell
 //! (draft-ietf-httpapi-ratelimit-headers).
 
 use std::cell::RefCell;
@@ -16,30 +16,30 @@ pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The header of the limits.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// How a request stands with one limit.
+/// What remains of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct RemainingOf {
     /// The limit, in the words of the headers.
     pub(super) name: &'static str,
     pub(super) rate: Rate,
     pub(super) left: Left,
 }
 
-/// How a request stands with all limits that it was counted by. The clones share it.
+/// What remains of all limits that a request was counted by. The clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Standings(Rc<RefCell<Vec<Standing>>>);
+pub struct Remaining(Rc<RefCell<Vec<RemainingOf>>>);
 
-impl Standings {
-    pub(super) fn note(&self, standing: Standing) {
+impl Remaining {
+    pub(super) fn note(&self, remaining: RemainingOf) {
         let mut all = self.0.borrow_mut();
-        all.retain(|other| other.name != standing.name);
-        all.push(standing);
+        all.retain(|other| other.name != remaining.name);
+        all.push(remaining);
     }
 
     /// Writes the headers of an answer, if its request was counted.
     pub fn write(&self, headers: &mut HeaderMap) {
         let (mut policies, mut left) = (String::new(), String::new());
-        for Standing { name, rate, left: Left { requests, reset } } in self.0.borrow().iter() {
+        for RemainingOf { name, rate, left: Left { requests, reset } } in self.0.borrow().iter() {
             let comma = if policies.is_empty() { "" } else { ", " };
             let reset = whole_seconds(*reset).as_secs();
             let _ = write!(policies, "{comma}\"{name}\";q={};w=60", rate.per_minute);

@@ -12,8 +12,8 @@ use crate::domain::names::SchemaName;
 use crate::pg::error::Failure;
 use crate::pg::schema::error::ApplyError;
 
-/// A file that may have been mended since it ran half-way.
-pub(super) struct Mended<'a> {
+/// A file that may have been edited since it ran half-way.
+pub(super) struct Edited<'a> {
     pub(super) journal: &'a Journal<'a>,
     pub(super) schema: &'a SchemaName,
     /// The statements that the file has now.
@@ -30,7 +30,7 @@ pub(super) struct Changed {
     pub(super) message: String,
 }
 
-impl Mended<'_> {
+impl Edited<'_> {
     /// Removes what changed statements have left that did not succeed: an invalid index. Returns the first statement
     /// that did succeed and is another one now.
     pub(super) async fn settle(
