@@ -3,12 +3,12 @@
 mod command;
 mod control;
 mod divergence;
+mod edited;
 mod engine;
 mod files;
 pub mod fixture;
 mod hanging;
 pub mod kills;
-mod mended;
 mod no_transaction;
 mod outcomes;
 mod pruning;

@@ -1,4 +1,5 @@
-//! Statements that lost a race against another transaction, with nothing done: they heal by themselves, or fail in time.
+//! Statements that lost a race against another transaction, with nothing done: they are tried again and succeed, or fail
+//! in time.
 
 use std::time::{Duration, Instant};
 

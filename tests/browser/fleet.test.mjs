@@ -119,7 +119,7 @@ test('a server that is killed and started again goes on', async () => {
   expectErrors(page);
 });
 
-test('the failure names the file and the SQLSTATE, and a retry succeeds when it is mended', async () => {
+test('the failure names the file and the SQLSTATE, and a retry succeeds when it is corrected', async () => {
   const row = page.getByRole('region', { name: /^Failures/ }).getByRole('row', { name: new RegExp(BROKEN) });
   const text = await row.textContent();
   assert.match(text, /V2__create_labels\.sql/);

@@ -15,7 +15,7 @@ const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 export const PASSWORD = 'correct horse battery 9';
 
 /** How long a test waits for what must come. */
-const PATIENCE = 15_000;
+const TIMEOUT_MS = 15_000;
 
 const FLAGS = [
   '--no-sandbox',
@@ -154,7 +154,7 @@ export async function open(server, options = {}) {
     reducedMotion: 'reduce',
     ...options,
   });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TIMEOUT_MS);
   await context.exposeBinding('reportViolation', (_, text) => misdeeds.push(`policy: ${text}`)).catch(() => {});
   if (options.javaScriptEnabled !== false) {
     await context.addInitScript(() => {
@@ -255,8 +255,8 @@ export async function signInByKeys(page, { email, password }) {
 export const adminOf = (slug) => ({ email: `admin@${slug}.example.com`, password: PASSWORD });
 
 /** Waits until a condition holds. */
-export async function until(what, condition, patience = PATIENCE) {
-  const end = Date.now() + patience;
+export async function until(what, condition, timeout = TIMEOUT_MS) {
+  const end = Date.now() + timeout;
   for (;;) {
     const found = await condition();
     if (found) return found;

@@ -55,7 +55,7 @@ async fn a_tenant_that_is_being_exported_is_migrated_after_all_others() {
     let watching = async {
         wait_for(&sql, "SELECT count(*) = 3 FROM operation_tenants WHERE state = 'done'").await;
         wait_for(&sql, "SELECT count(*) = 1 FROM operation_tenants WHERE state = 'running'").await;
-        // It is not tried again and again: nothing queues behind its lock.
+        // It is not tried repeatedly: nothing queues behind its lock.
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
             let waiting =

@@ -1,4 +1,4 @@
-//! A file outside a transaction that failed half-way and was mended: what ran is neither skipped as another statement
+//! A file outside a transaction that failed half-way and was edited: what ran is neither skipped as another statement
 //! nor run again.
 
 use tokio_postgres::Client;
@@ -28,7 +28,7 @@ async fn half_run(count: usize) -> Fixture {
     fixture
 }
 
-/// Mends the file, migrates, and returns why the tenant is refused.
+/// Edits the file, migrates, and returns why the tenant is refused.
 async fn refusal(fixture: &Fixture, parts: &[&str]) -> String {
     fixture.write((NAME, &([&[MARK], parts].concat()).concat()));
     let ran = fixture.direct_program().run(&["migrate"]).expect(3);
@@ -76,8 +76,8 @@ async fn a_statement_that_was_not_reached_or_is_appended_runs_and_layout_and_com
 {
     let fixture = half_run(2).await;
     let again = ADD_LANG.replace("TABLE ", "TABLE\n  ").replace("COLUMN", "COLUMN /* 'new' */");
-    let mend = "ALTER TABLE notes ALTER lang SET DEFAULT 'en';\n";
-    fixture.write((NAME, &[MARK, "-- mended\n", &again, COUNT, ADD_MOOD, mend].concat()));
+    let added = "ALTER TABLE notes ALTER lang SET DEFAULT 'en';\n";
+    fixture.write((NAME, &[MARK, "-- edited\n", &again, COUNT, ADD_MOOD, added].concat()));
     fixture.direct_program().run(&["migrate"]).expect(0);
     let sql = fixture.sql().await;
     for number in 0..2 {
