@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tokio_postgres::error::SqlState;
+
 use super::super::error::Failure;
 use super::super::scope::PublicTx;
 use crate::domain::names::SchemaName;
@@ -19,6 +21,8 @@ pub enum History {
     Absent,
     /// The table exists but cannot be read; the server's message.
     Unreadable(String),
+    /// The login has not the right to read the table; the server's message.
+    Denied(String),
     /// The table is on a node of the cluster that is away; the server's message.
     Away(String),
     /// The applied files in the form of
@@ -66,7 +70,9 @@ pub async fn read_one(db: &Db, schema: &SchemaName) -> Result<History, Failure> 
         Err(failure) if failure.is_node_away() => Ok(History::Away(failure.server_message())),
         Err(failure) if failure.is_unavailable() => Err(failure),
         Err(Failure::Postgres(error)) => {
-            Ok(History::Unreadable(crate::pg::error::server_message(&error)))
+            let message = crate::pg::error::server_message(&error);
+            let is_denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+            Ok(if is_denied { History::Denied(message) } else { History::Unreadable(message) })
         }
         Err(failure) => Err(failure),
     }

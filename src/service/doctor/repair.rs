@@ -10,6 +10,7 @@ use crate::domain::AuditAction;
 use crate::domain::error::{Error, Result};
 use crate::domain::names::{SchemaName, TenantId};
 use crate::pg::bootstrap::{Exposure, privileges};
+use crate::pg::catalog::history::History;
 use crate::pg::catalog::inventory::{self, SchemaOwner};
 use crate::pg::catalog::{self};
 use crate::pg::control::tenants;
@@ -89,7 +90,7 @@ async fn repair_all(
         match (unless_away(repair_schemas(check, ctx, &some).await)?, some.as_slice()) {
             (Ok(repaired), _) => {
                 outcomes.extend(repaired.left.into_iter().map(|(id, left)| (id, Ok(left))));
-                todo.extend(repaired.busy.into_iter().map(|id| vec![id]));
+                todo.extend(repaired.again.into_iter().map(|id| vec![id]));
             }
             (Err(reason), [id]) => {
                 outcomes.insert(*id, Err(reason));
@@ -150,8 +151,9 @@ fn note_outcomes(report: &mut Report, outcomes: Outcomes) {
 struct Repaired {
     /// The findings that are left of each schema.
     left: HashMap<TenantId, Vec<Finding>>,
-    /// The schemas that another process has locked, and which were not touched.
-    busy: Vec<TenantId>,
+    /// The schemas to repair once more: another process has locked them, or what was repaired may let this login read
+    /// the history, which it could not.
+    again: Vec<TenantId>,
 }
 
 /// Repairs schemas in one transaction: all, or none if the repair of one fails. It waits for the lock of a single
@@ -163,7 +165,7 @@ async fn repair_schemas(
 ) -> Result<Repaired> {
     let tx = check.public().await?;
     catalog::set_catalog_wide_limits(&tx).await.during(DURING)?;
-    let (locked, busy) = lock(&tx, ids).await?;
+    let (locked, mut again) = lock(&tx, ids).await?;
     // Once, before the repairs lock the tables that it is read from; they do not change it.
     let histories = check.histories(&locked).await?;
     let before = by_schema(&locked, check.compare(&tx, &locked, &histories).await?);
@@ -197,10 +199,16 @@ async fn repair_schemas(
         (!repaired.is_empty()).then(|| note(&tx, ctx, AuditAction::DoctorMend, Some(*id), details))
     });
     if try_join_all(notes).await?.is_empty() {
-        return Ok(Repaired { left, busy }); // rolled back: nothing was repaired
+        return Ok(Repaired { left, again }); // rolled back: nothing was repaired
     }
     tx.commit().await.during(DURING)?;
-    Ok(Repaired { left, busy })
+    let was_denied = |id: &&TenantId| {
+        let history = histories.get(SchemaName::of(**id).as_str());
+        matches!(history, Some(History::Denied(_)))
+            && !repaired(&before[*id], &left[*id]).is_empty()
+    };
+    again.extend(locked.iter().filter(was_denied));
+    Ok(Repaired { left, again })
 }
 
 /// Locks schemas; returns those that were locked, and those that another process has locked.

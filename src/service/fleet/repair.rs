@@ -85,9 +85,9 @@ impl Fleet {
                         .or_insert_with(|| self.set().repair(&parse(text), request));
                     (repair.changes.clone(), repair.problems.clone())
                 }
-                Some(History::Unreadable(reason) | History::Away(reason)) => {
-                    (Vec::new(), vec![format!("its migration history cannot be read: {reason}")])
-                }
+                Some(
+                    History::Unreadable(reason) | History::Denied(reason) | History::Away(reason),
+                ) => (Vec::new(), vec![format!("its migration history cannot be read: {reason}")]),
                 Some(History::Absent) | None => {
                     (Vec::new(), vec!["it has no migration history".to_owned()])
                 }

@@ -25,7 +25,9 @@ use crate::pg::{Db, During, PublicTx, locks};
 use crate::service::doctor::Doctor;
 use crate::service::doctor::check::findings::{BY_HAND, FIX, MIGRATE, finding, no_schema, subject};
 use crate::service::doctor::check::undecided::{decided_by, undecided};
-use crate::service::doctor::check::version::{SchemaVersion, behind, misrecorded, version_of};
+use crate::service::doctor::check::version::{
+    SchemaVersion, behind, misrecorded, unreadable, version_of,
+};
 use crate::service::doctor::diff;
 use crate::service::doctor::expected::ExpectedDrift;
 use crate::service::doctor::report::{Area, Finding, Gravity, Remedy, Report};
@@ -311,6 +313,12 @@ impl<'a> Check<'a> {
                 found.remedy = Remedy::Repairs(difference.repairs);
             }
             findings.push(found);
+        }
+        // An owner or a right that can be repaired is why.
+        if let History::Denied(reason) = history
+            && !findings.iter().any(Finding::is_repairable)
+        {
+            findings.push(unreadable(entry, reason));
         }
         Ok(findings)
     }

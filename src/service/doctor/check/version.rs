@@ -40,29 +40,41 @@ pub(super) fn version_of(
                 ),
             }
         }
-        // The comparison then reports that the table is missing.
-        (History::Absent, SchemaOwner::Tenant(recorded)) => match set.up_to(recorded.version) {
-            Some(set) if set.fingerprint() == recorded.fingerprint => {
-                SchemaVersion::At(recorded.version)
-            }
-            _ => unknown(
-                format!(
-                    "it has no migration history, and the recorded version {} is of other files than \
-                     this program's",
-                    recorded.version
+        // The comparison then reports that the table is missing, or the owner or right for which it cannot be read.
+        (History::Absent | History::Denied(_), SchemaOwner::Tenant(recorded)) => {
+            let is_known = set
+                .up_to(recorded.version)
+                .is_some_and(|set| set.fingerprint() == recorded.fingerprint);
+            match history {
+                _ if is_known => SchemaVersion::At(recorded.version),
+                History::Denied(reason) => {
+                    SchemaVersion::Unknown(Box::new(unreadable(entry, reason)))
+                }
+                _ => unknown(
+                    format!(
+                        "it has no migration history, and the recorded version {} is of other files than \
+                         this program's",
+                        recorded.version
+                    ),
+                    BY_HAND,
                 ),
-                BY_HAND,
-            ),
-        },
-        (History::Absent, _) => SchemaVersion::At(set.version()),
+            }
+        }
+        (History::Absent | History::Denied(_), _) => SchemaVersion::At(set.version()),
         (History::Away(reason), _) => unknown(
             format!("it cannot be read, and was not examined: its node is away: {reason}"),
             NODE_AWAY,
         ),
         (History::Unreadable(reason), _) => {
-            unknown(format!("its migration history cannot be read: {reason}"), BY_HAND)
+            SchemaVersion::Unknown(Box::new(unreadable(entry, reason)))
         }
     }
+}
+
+/// The finding that a history cannot be read.
+pub(super) fn unreadable(entry: &TenantSchema, reason: &str) -> Finding {
+    let what = format!("its migration history cannot be read: {reason}");
+    finding(entry, Area::History, Gravity::Wrong, what, BY_HAND)
 }
 
 /// The finding that a tenant's schema lacks some files.
