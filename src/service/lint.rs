@@ -162,7 +162,8 @@ mod tests {
             "SELECT 1;\nCREATE TABLE b PARTITION OF a FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id);\n\
              CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f();\n\
              DO $$ BEGIN CREATE TABLE c (id int); END $$;\n\
-             ALTER TABLE a ADD COLUMN n int CONSTRAINT a_n_check CHECK (n > 0)",
+             ALTER TABLE a ADD COLUMN n int CONSTRAINT a_n_check CHECK (n > 0);\n\
+             ALTER TABLE a ADD COLUMN m int, ADD CONSTRAINT a_m_check CHECK (m > 0)",
         );
         let refused =
             require_distributable(&set(), Some(folder.path()), None).unwrap_err().to_string();
@@ -171,10 +172,17 @@ mod tests {
             "V2__b.sql, line 3: CREATE TRIGGER t",
             "V2__b.sql, line 4: DO $$",
             "V2__b.sql, line 5: ALTER TABLE a",
+            "V2__b.sql, line 6: ALTER TABLE a",
         ] {
             assert!(refused.contains(line), "{line}: {refused}");
         }
-        let rules = ["nested-partition", "trigger", "ddl-in-body", "constraint-in-add-column"];
+        let rules = [
+            "nested-partition",
+            "trigger",
+            "ddl-in-body",
+            "constraint-in-add-column",
+            "constraint-among-others",
+        ];
         write(ALLOW_FILE, &rules.map(|rule| format!("V2__b.sql {rule} known")).join("\n"));
         require_distributable(&set(), Some(folder.path()), None).unwrap();
     }

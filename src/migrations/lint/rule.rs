@@ -99,6 +99,9 @@ rules! {
     ConstraintInAddColumn = "constraint-in-add-column", Distributed,
         "a distributed engine refuses a constraint within ADD COLUMN",
         "add the column, then the constraint in a separate statement";
+    ConstraintAmongOthers = "constraint-among-others", Distributed,
+        "a distributed engine refuses ADD CONSTRAINT together with another change of the table",
+        "add each constraint in a statement of its own";
     Deferrable = "deferrable-constraint", Distributed,
         "a constraint that is checked at the end of a transaction cannot be checked across nodes",
         "make it NOT DEFERRABLE, and write the rows in the right order";
@@ -188,7 +191,11 @@ impl Rule {
     pub const fn is_refused_when_distributed(self) -> bool {
         matches!(
             self,
-            Self::Trigger | Self::DdlInBody | Self::ConstraintInAddColumn | Self::NestedPartition
+            Self::Trigger
+                | Self::DdlInBody
+                | Self::ConstraintInAddColumn
+                | Self::ConstraintAmongOthers
+                | Self::NestedPartition
         )
     }
 }

@@ -168,6 +168,10 @@ fn alter_table(linter: &mut Linter<'_>, alter: &AlterTable) {
     for operation in &alter.operations {
         alter_operation(linter, &table, operation);
     }
+    let adds = |operation: &_| matches!(operation, AlterTableOperation::AddConstraint { .. });
+    if alter.operations.len() > 1 && alter.operations.iter().any(adds) {
+        linter.report(Rule::ConstraintAmongOthers, linter.line);
+    }
 }
 
 fn alter_operation(linter: &mut Linter<'_>, table: &str, operation: &AlterTableOperation) {

@@ -212,6 +212,23 @@ fn unnamed_constraints_and_constraints_in_add_column() {
 }
 
 #[test]
+fn a_constraint_that_is_added_together_with_another_change() {
+    expect(&[
+        ("ALTER TABLE old ADD CONSTRAINT old_a_check CHECK (a <> '') NOT VALID", &[]),
+        (
+            "ALTER TABLE old ADD COLUMN c text, ADD CONSTRAINT old_c_check CHECK (c <> '') NOT VALID",
+            &["constraint-among-others"],
+        ),
+        (
+            "CREATE TABLE t (id uuid CONSTRAINT t_pkey PRIMARY KEY, a text);
+             ALTER TABLE t ADD CONSTRAINT t_a_key UNIQUE (a), ADD CONSTRAINT t_a_check CHECK (a <> '')",
+            &["constraint-among-others"],
+        ),
+        ("ALTER TABLE old ADD COLUMN c text, ADD COLUMN d text", &[]),
+    ]);
+}
+
+#[test]
 fn constraints_that_are_checked_late() {
     expect(&[
         (
