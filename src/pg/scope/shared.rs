@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::guard::Guard;
-use super::tx::{READ_ONLY, Tx};
+use super::tx::{REACH_NODES, READ_ONLY, Tx};
 use super::{Beside, BuiltinTypes, Place, PublicTx, RaiseAtEnd, TenantTx, write_reset, write_seed};
 use crate::domain::Access;
 use crate::domain::names::{SchemaName, TenantId};
@@ -113,8 +113,7 @@ impl TenantTx {
             write_reset(&mut preamble, access);
         }
         if rules.sets_must_reach_nodes() {
-            // Before all others: it makes those that follow reach the node of the tenant, whose session has none of its own.
-            preamble.push_str("; SET LOCAL citus.propagate_set_commands = 'local'");
+            preamble.push_str(REACH_NODES);
         }
         if guard.is_some() || connection.served_another() {
             write_seed(&mut preamble);

@@ -15,7 +15,7 @@ mod run;
 pub(super) use self::answer::AnswerLimit;
 use self::answer::millis;
 pub(in crate::pg) use self::files::BatchFailure;
-pub(super) use self::run::READ_ONLY;
+pub(super) use self::run::{REACH_NODES, READ_ONLY};
 
 use std::pin::pin;
 use std::sync::Arc;

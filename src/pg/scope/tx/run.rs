@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use tokio_postgres::error::{Severity, SqlState};
 
 use super::Tx;
@@ -165,7 +165,11 @@ impl Tx {
     }
 
     async fn send_preamble(&self) -> Result<(), tokio_postgres::Error> {
-        let began = self.client().batch_execute(&self.preamble).await;
+        let began = match self.preamble.split_once(REACH_NODES) {
+            None => self.client().batch_execute(&self.preamble).await,
+            // On the heap, so that every transaction does not carry room for it.
+            Some((begin, settings)) => Box::pin(self.begin_on_nodes(begin, settings)).await,
+        };
         self.note_preamble(&began);
         let code = began.as_ref().err().and_then(tokio_postgres::Error::code);
         if code == Some(&SqlState::QUERY_CANCELED) {
@@ -173,6 +177,21 @@ impl Tx {
             self.connection_ended.store(true, Ordering::Relaxed);
         }
         began
+    }
+
+    /// Sends a preamble whose settings reach the nodes, each in a message of its own: with each, Citus sends the whole text
+    /// of its message on, and a node that gets what stands before the settings begins a transaction again in the one that
+    /// it has. All are sent together, as one message would be.
+    async fn begin_on_nodes(
+        &self,
+        begin: &str,
+        settings: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        let reach = REACH_NODES.trim_start_matches("; ");
+        let settings = settings.split("; ").filter(|setting| !setting.is_empty());
+        let messages = [begin, reach].into_iter().chain(settings);
+        let sent = join_all(messages.map(|message| self.client().batch_execute(message))).await;
+        sent.into_iter().collect()
     }
 
     /// Records whether the server accepted the preamble.
@@ -187,6 +206,11 @@ impl Tx {
 
 /// How the preamble of a transaction begins that reads only.
 pub(in crate::pg::scope) const READ_ONLY: &str = "BEGIN READ ONLY";
+
+/// What comes before the settings in the preamble of a transaction whose settings must reach the node of its tenant,
+/// whose session has none of its own.
+pub(in crate::pg::scope) const REACH_NODES: &str =
+    "; SET LOCAL citus.propagate_set_commands = 'local'";
 
 /// Whether this error ends the connection.
 fn ends_connection(error: &tokio_postgres::Error) -> bool {
