@@ -34,6 +34,48 @@ const ASK_NODES: [&str; 2] = [
 ];
 
 /// What a node answered to a command.
+/// The functions of Citus that run a statement which a query hands to them, on this node or on others, or that change or
+/// lock what belongs to another role: `alter_role_if_exists` runs any `SET ROLE`, and `worker_partition_query_result` ends
+/// the server with some statements. Every role may call them by default. No query on a tenant's tables needs them; the
+/// owner does, because nodes call some for it. One without its arguments has a type among them that an owner cannot name.
+pub(super) const REMOTE_COMMANDS: [&str; 20] = [
+    "pg_catalog.run_command_on_all_nodes(text, boolean, boolean)",
+    "pg_catalog.run_command_on_workers(text, boolean)",
+    "pg_catalog.run_command_on_coordinator(text, boolean)",
+    "pg_catalog.run_command_on_placements(regclass, text, boolean)",
+    "pg_catalog.run_command_on_shards(regclass, text, boolean)",
+    "pg_catalog.run_command_on_colocated_placements(regclass, regclass, text, boolean)",
+    "pg_catalog.master_run_on_worker(text[], integer[], text[], boolean)",
+    "pg_catalog.alter_role_if_exists(text, text)",
+    "pg_catalog.citus_run_local_command(text)",
+    "pg_catalog.worker_apply_shard_ddl_command(bigint, text)",
+    "pg_catalog.worker_apply_shard_ddl_command(bigint, text, text)",
+    "pg_catalog.worker_apply_inter_shard_ddl_command(bigint, text, bigint, text, text)",
+    "pg_catalog.worker_partition_query_result",
+    "pg_catalog.create_intermediate_result(text, text)",
+    "pg_catalog.broadcast_intermediate_result(text, text)",
+    "pg_catalog.citus_unmark_object_distributed(oid, oid, integer, boolean)",
+    "pg_catalog.citus_internal_delete_tenant_schema(oid)",
+    "citus_internal.delete_tenant_schema(oid)",
+    "pg_catalog.column_name_to_column(regclass, text)",
+    "pg_catalog.worker_change_sequence_dependency(regclass, regclass, regclass)",
+];
+
+/// Returns an SQL expression that is true while PUBLIC may call one of [`REMOTE_COMMANDS`]. By their names, because a
+/// version of Citus may lack one.
+pub(super) fn remote_commands_are_open() -> String {
+    let name = |function: &&str| {
+        let name = function.split('(').next().unwrap_or_default();
+        format!("'{}'", name.rsplit('.').next().unwrap_or_default())
+    };
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+                  WHERE n.nspname IN ('pg_catalog', 'citus_internal') AND p.proname IN ({}) \
+                    AND has_function_privilege('public', p.oid, 'EXECUTE'))",
+        REMOTE_COMMANDS.iter().map(name).collect::<Vec<_>>().join(", ")
+    )
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeAnswer {
     /// Its host and port.

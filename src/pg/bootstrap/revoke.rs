@@ -7,7 +7,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::citus::{NodeAnswer, on_every_node, on_nodes};
+use super::citus::{
+    NodeAnswer, REMOTE_COMMANDS, on_every_node, on_nodes, remote_commands_are_open,
+};
 use super::error::{BootstrapError, step};
 use super::exposure::Exposure;
 use crate::pg::bootstrap::{Facts, alter};
@@ -64,19 +66,6 @@ const REVOKED_FUNCTIONS: [(ExposureName, &str, &str); 6] = [
         "pg_catalog.setseed(double precision)",
     ),
 ];
-
-/// The functions of Citus that run a statement on other nodes, as [`REVOKED_FUNCTIONS`].
-const REMOTE_COMMANDS: (ExposureName, &str, &str) = (
-    ExposureName::RemoteCommands,
-    "a tenant could run statements of any kind on the nodes of the cluster, which the guard does not see",
-    "pg_catalog.run_command_on_all_nodes(text, boolean, boolean), \
-     pg_catalog.run_command_on_workers(text, boolean), \
-     pg_catalog.run_command_on_coordinator(text, boolean), \
-     pg_catalog.run_command_on_placements(regclass, text, boolean), \
-     pg_catalog.run_command_on_shards(regclass, text, boolean), \
-     pg_catalog.run_command_on_colocated_placements(regclass, regclass, text, boolean), \
-     pg_catalog.master_run_on_worker(text[], integer[], text[], boolean)",
-);
 
 /// The object that a privilege is on; its owner may revoke the privilege.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +197,11 @@ pub(super) fn restrictions(owner: &str, database: &str, engine: Engine) -> Vec<R
     .collect();
     all.extend(REVOKED_FUNCTIONS.map(|of| function_restriction(of, owner, engine)));
     if engine.has_nodes() {
-        all.push(function_restriction(REMOTE_COMMANDS, owner, engine));
+        let risk = "a tenant could run statements of any kind by functions of Citus, also as another tenant";
+        let functions = REMOTE_COMMANDS.join(", ");
+        let of = (ExposureName::RemoteCommands, risk, functions.as_str());
+        let check = remote_commands_are_open();
+        all.push(Restriction { check, ..function_restriction(of, owner, engine) });
     }
     all
 }

@@ -46,7 +46,7 @@ pub enum ExposureName {
     SchemaExtensions,
     /// Roles that the runtime login can become and that are no tenant's.
     RuntimeRoles,
-    /// The functions of Citus that run a statement on other nodes.
+    /// The functions of Citus that run a statement, on this node or on others, or change what belongs to another role.
     RemoteCommands,
 }
 

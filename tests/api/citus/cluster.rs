@@ -160,6 +160,68 @@ async fn no_tenant_calls_a_revoked_function_on_its_node_and_a_start_finds_one_th
 }
 
 /// Returns why a server does not start.
+/// Selects, for the role `$1`, a call of each function of the extension that it may call and that takes a text, for each of
+/// its texts: that one is the statement `$2`, and the others are the name `$3`.
+const CALLS: &str = "
+    SELECT p.oid::regprocedure::text AS function,
+           format('SELECT %s(%s)', p.oid::regproc, (
+               SELECT string_agg(CASE
+                          WHEN type = 'text'::regtype AND position = at THEN quote_literal($2)
+                          WHEN type = 'text'::regtype THEN quote_literal($3)
+                          WHEN type = 'boolean'::regtype THEN 'false'
+                          WHEN type IN ('integer'::regtype, 'bigint'::regtype) THEN format('1::%s', type)
+                          ELSE 'NULL' END, ', ' ORDER BY position)
+                 FROM unnest(p.proargtypes) WITH ORDINALITY AS argument (oid, position),
+                      LATERAL (SELECT argument.oid::regtype AS type) AS typed)) AS call
+      FROM pg_proc p
+      JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname <> 'citus_internal'
+      JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+      JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'citus',
+           unnest(p.proargtypes) WITH ORDINALITY AS texts (oid, at)
+     WHERE p.prokind = 'f' AND texts.oid = 'text'::regtype
+       AND has_function_privilege($1::text, p.oid, 'EXECUTE')";
+
+/// Returns the functions of the extension with which the role of a tenant becomes that of another.
+async fn functions_that_run_a_statement(sql: &Client, role: &str, other: &str) -> Vec<String> {
+    let calls = sql.query(CALLS, &[&role, &format!("SET ROLE {other}"), &other]).await;
+    let calls = calls.expect("functions can be listed");
+    assert!(calls.len() > 30, "{}", calls.len());
+    let mut found = Vec::new();
+    for row in &calls {
+        let (function, call): (&str, &str) = (row.get("function"), row.get("call"));
+        let begun = sql.batch_execute(&format!("BEGIN; SET LOCAL ROLE {role}; {call}")).await;
+        if begun.is_ok() {
+            let current = sql.query_one("SELECT current_user::text", &[]).await.expect("a row");
+            if current.get::<_, &str>(0) != role {
+                found.push(function.to_owned());
+            }
+        }
+        sql.batch_execute("ROLLBACK").await.expect("a transaction can be rolled back");
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_function_of_citus_runs_a_statement_for_a_tenant_and_a_start_finds_one_that_is_open() {
+    need_cluster!();
+    let app = TestApp::spawn().await;
+    let (acme, globex) = (app.set_up("acme").await.schema(), app.set_up("globex").await.schema());
+    // A superuser may become the tenant's role.
+    let sql = app.superuser_sql().await;
+    let found = functions_that_run_a_statement(&sql, &acme, &globex).await;
+    assert_eq!(found, Vec::<String>::new());
+    // The test finds one that does, and so does a start.
+    let function = "alter_role_if_exists(text,text)";
+    let open = format!("GRANT EXECUTE ON FUNCTION {function} TO PUBLIC");
+    sql.batch_execute(&open).await.expect("a superuser may");
+    assert_eq!(functions_that_run_a_statement(&sql, &acme, &globex).await, [function]);
+    let error = refused(&app.stop().await, &[]).await;
+    assert!(
+        error.contains("remote_commands: ") && error.contains("alter_role_if_exists"),
+        "{error}"
+    );
+}
+
 async fn refused(database: &TestDatabase, values: &[(&'static str, &str)]) -> String {
     refused_at(&database.url(), values).await
 }

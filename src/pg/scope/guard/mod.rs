@@ -91,6 +91,18 @@ pub(in crate::pg) fn functions(name: ExposureName) -> &'static [&'static str] {
             "run_command_on_shards",
             "run_command_on_colocated_placements",
             "master_run_on_worker",
+            "alter_role_if_exists",
+            "citus_run_local_command",
+            "worker_apply_shard_ddl_command",
+            "worker_apply_inter_shard_ddl_command",
+            "worker_partition_query_result",
+            "create_intermediate_result",
+            "broadcast_intermediate_result",
+            "citus_unmark_object_distributed",
+            "citus_internal_delete_tenant_schema",
+            "delete_tenant_schema",
+            "column_name_to_column",
+            "worker_change_sequence_dependency",
         ],
         ExposureName::DoBlocks
         | ExposureName::TemporaryTables

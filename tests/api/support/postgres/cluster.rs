@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use super::{OWNER, close_exposures, connect, with_database};
+use super::{OWNER, Page, close_exposures, connect, with_database};
 
 /// Roles are shared by the databases of a server: two clusters that are made at once on the same servers fail each other.
 static JOINING: Mutex<()> = Mutex::const_new(());
@@ -64,19 +64,15 @@ pub(super) async fn join(base: &str, database: &str, has_owner: bool) {
     }
 }
 
-/// Closes on one node what an ordinary owner cannot close, with the functions of Citus that run statements on others.
+/// Closes on one node what an ordinary owner cannot close, with the functions of Citus, as the book tells a superuser to.
 async fn close_all_exposures(superuser: &Client) {
     close_exposures(superuser).await;
-    let sql = format!(
-        "DO $$ DECLARE f regprocedure; BEGIN
-             FOR f IN SELECT oid FROM pg_proc
-                       WHERE proname ~ '^run_command_on_' OR proname = 'master_run_on_worker' LOOP
-                 EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
-                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {OWNER}', f);
-             END LOOP;
-         END $$"
-    );
-    superuser.batch_execute(&sql).await.expect("a superuser may");
+    let mut blocks = Page::read("docs/cluster.md").blocks().into_iter();
+    let closing = blocks.find(|block| block.text.starts_with("REVOKE EXECUTE ON FUNCTION"));
+    let closing = closing.expect("the page has SQL").text.replace("rowhouse_owner", OWNER);
+    for statement in closing.split(';').filter(|statement| !statement.trim().is_empty()) {
+        superuser.batch_execute(statement).await.expect("a superuser may");
+    }
 }
 
 /// Makes the roles known to the new cluster.
