@@ -51,7 +51,7 @@ pub struct NodeStatus {
     pub tenants: usize,
     /// How many vacancies are on it.
     pub vacancies: usize,
-    /// The bytes of their tables; `None` if the node does not answer.
+    /// The bytes of their tables; `None` if the node does not answer, or has a table that the owner may not use.
     pub bytes: Option<i64>,
 }
 
@@ -137,11 +137,12 @@ impl Cluster {
             .await
             .during(READ)?
             .into_iter()
-            .map(|node| NodeStatus {
-                tenants: tenants.get(&node.group).copied().unwrap_or_default(),
-                vacancies: vacancies.get(&node.group).copied().unwrap_or_default(),
-                bytes: node.answers.then(|| bytes.get(&node.group).copied().unwrap_or_default()),
-                node,
+            .map(|node| {
+                let tenants = tenants.get(&node.group).copied().unwrap_or_default();
+                let vacancies = vacancies.get(&node.group).copied().unwrap_or_default();
+                let none = (node.answers && tenants + vacancies == 0).then_some(0);
+                let bytes = bytes.get(&node.group).copied().or(none);
+                NodeStatus { node, tenants, vacancies, bytes }
             })
             .collect();
         status.moves = cluster::moves(&tx).await.during(READ)?;

@@ -59,7 +59,7 @@ pub(super) struct NodeAnswer {
     answers: bool,
     tenants: usize,
     vacancies: usize,
-    /// The size of the tables of these; null if it does not answer.
+    /// The size of the tables of these; null if it does not answer, or has a table that the owner may not use.
     bytes: Option<i64>,
 }
 

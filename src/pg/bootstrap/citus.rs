@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::{BootstrapError, step};
+use super::nodes::NodesWithoutRight;
 use super::{Facts, Wanted};
 use crate::pg::connect::login::Login;
 use crate::pg::rules::engine::Engine;
@@ -33,7 +34,6 @@ const ASK_NODES: [&str; 2] = [
     "pg_catalog.master_run_on_worker(text[], integer[], text[], boolean)",
 ];
 
-/// What a node answered to a command.
 /// The functions of Citus that run a statement which a query hands to them, on this node or on others, or that change or
 /// lock what belongs to another role: `alter_role_if_exists` runs any `SET ROLE`, and `worker_partition_query_result` ends
 /// the server with some statements. Every role may call them by default. No query on a tenant's tables needs them; the
@@ -76,6 +76,7 @@ pub(super) fn remote_commands_are_open() -> String {
     )
 }
 
+/// What a node answered to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeAnswer {
     /// Its host and port.
@@ -237,6 +238,34 @@ fn introduction(roles: &[String]) -> String {
     statements.extend(roles.iter().map(owned));
     statements.push("DROP TABLE public.rowhouse_roles".to_owned());
     statements.join("; ")
+}
+
+/// Asks a node whether the owner may create schemas there.
+pub(super) const MAY_CREATE: &str = "SELECT has_database_privilege(current_database(), 'CREATE')";
+
+/// Returns the nodes that answered that the owner may not; none if it may on all of them.
+pub(super) fn without_right(
+    answers: Vec<NodeAnswer>,
+    owner: &str,
+    database: &str,
+) -> Option<NodesWithoutRight> {
+    let lacks = answers.into_iter().filter(|answer| answer.result.as_deref() == Ok("f"));
+    let nodes: Vec<String> = lacks.map(|answer| answer.node).collect();
+    // The coordinator sends it to every node.
+    let statement = format!("GRANT CREATE ON DATABASE {database} TO {owner}");
+    (!nodes.is_empty()).then(|| NodesWithoutRight { nodes: nodes.join(", "), statement })
+}
+
+/// Refuses nodes on which the owner may not create schemas.
+///
+/// # Errors
+/// [`BootstrapError::NoSchemasOnNodes`], with the statement.
+pub(super) async fn require_schemas(client: &Client, facts: &Facts) -> Result<(), BootstrapError> {
+    let answers = on_nodes(client, MAY_CREATE).await?;
+    match without_right(answers, &facts.owner, &facts.database) {
+        None => Ok(()),
+        Some(nodes) => Err(BootstrapError::NoSchemasOnNodes(nodes)),
+    }
 }
 
 /// Refuses isolation by role while sessions keep their connections to the nodes: each session would keep one for every

@@ -3,6 +3,7 @@
 use tokio_postgres::Config;
 
 use super::exposure::{Exposure, list, statements};
+use super::nodes::NodesWithoutRight;
 use crate::pg::error::{Failure, server_message};
 use crate::pg::rules::exposure::Exposures;
 use crate::pg::rules::{MIGRATOR, RUNTIME_LOGIN};
@@ -163,6 +164,9 @@ pub enum BootstrapError {
         /// The statement that grants it.
         statement: String,
     },
+    /// The owner may not create schemas on some nodes of the cluster.
+    #[error("{}; {}", .0.what(), .0.remedy())]
+    NoSchemasOnNodes(NodesWithoutRight),
     /// Isolation by role would keep a connection to a node for each session and tenant.
     #[error(
         "isolation = role on Citus keeps a connection to a node for each session and each tenant that it has served, \

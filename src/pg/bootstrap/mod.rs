@@ -19,6 +19,7 @@ mod exposure;
 mod half_restored;
 mod login;
 mod migrator;
+mod nodes;
 mod posture;
 pub mod privileges;
 mod revoke;
@@ -46,6 +47,7 @@ pub use error::BootstrapError;
 pub use exposure::Exposure;
 pub use half_restored::half_restored;
 pub use login::{ensure_login_limits, runtime_password};
+pub use nodes::NodesWithoutRight;
 pub use posture::Posture;
 pub use self_test::self_test;
 pub use wait::wait_until_up;
@@ -93,6 +95,7 @@ pub async fn prepare(
     migrator::create(client, &facts).await?;
     if engine.has_nodes() {
         citus::require_known_roles(client, &facts).await?;
+        citus::require_schemas(client, &facts).await?;
         if isolation == Isolation::Role {
             citus::require_uncached(runtime, &facts).await?;
         }

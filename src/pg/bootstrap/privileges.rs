@@ -1,7 +1,8 @@
 //! Finds the privileges that defeat the isolation of tenants, without a start, for `doctor`.
 
-use crate::pg::bootstrap::citus::{NodeAnswer, ON_NODES};
+use crate::pg::bootstrap::citus::{MAY_CREATE, NodeAnswer, ON_NODES, without_right};
 use crate::pg::bootstrap::exposure::Exposure;
+use crate::pg::bootstrap::nodes::NodesWithoutRight;
 use crate::pg::bootstrap::revoke::{
     NON_TENANT_ROLES, Object, add_nodes, check_query, node_check_query, non_tenant_role,
     restrictions,
@@ -65,6 +66,18 @@ pub async fn exposures(
         exposures.push(non_tenant_role(row.get("role"), true));
     }
     Ok((exposures, unread))
+}
+
+/// Returns the nodes of the cluster on which this login may not create schemas.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn nodes_without_right(tx: &PublicTx) -> Result<Option<NodesWithoutRight>, Failure> {
+    let names =
+        "SELECT quote_ident(current_user) AS owner, quote_ident(current_database()) AS database";
+    let names = tx.query_one(names, &[]).await?;
+    let answers = tx.query(ON_NODES, &[&MAY_CREATE]).await?.iter().map(NodeAnswer::of).collect();
+    Ok(without_right(answers, names.get("owner"), names.get("database")))
 }
 
 /// Removes an exposure in the caller's transaction.

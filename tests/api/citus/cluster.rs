@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 
 use crate::fleet::fixture::{self, Fixture};
 use crate::support::control::transition;
+use crate::support::postgres::connect;
 use crate::support::{Program, TestApp, TestDatabase, TestEngine, settings_for};
 
 /// Whether the run is on a cluster.
@@ -159,7 +160,6 @@ async fn no_tenant_calls_a_revoked_function_on_its_node_and_a_start_finds_one_th
     TestApp::builder().with("database.isolation", "").on(database).spawn().await;
 }
 
-/// Returns why a server does not start.
 /// Selects, for the role `$1`, a call of each function of the extension that it may call and that takes a text, for each of
 /// its texts: that one is the statement `$2`, and the others are the name `$3`.
 const CALLS: &str = "
@@ -222,6 +222,7 @@ async fn no_function_of_citus_runs_a_statement_for_a_tenant_and_a_start_finds_on
     );
 }
 
+/// Returns why a server does not start.
 async fn refused(database: &TestDatabase, values: &[(&'static str, &str)]) -> String {
     refused_at(&database.url(), values).await
 }
@@ -280,6 +281,20 @@ async fn a_start_is_refused_with_the_statement_that_helps() {
     let error = refused(&database, &[]).await;
     let (_, statement) = error.split_once("run on the coordinator: ").expect("it has the remedy");
     run(statement).await;
+
+    // A node that was added has no privileges on the database.
+    if let Some(worker) = database.worker_urls().await.first() {
+        let there = connect(worker).await;
+        let revoke = format!("REVOKE CREATE ON DATABASE {name} FROM rowhouse_test_owner");
+        for statement in ["SET citus.enable_ddl_propagation = off", &revoke] {
+            there.batch_execute(statement).await.expect("the owner of a database may");
+        }
+        let error = refused(&database, &[]).await;
+        let (_, statement) =
+            error.split_once("run on the coordinator: ").expect("it has the remedy");
+        assert_eq!(statement, format!("GRANT CREATE ON DATABASE {name} TO rowhouse_test_owner"));
+        run(statement).await;
+    }
 
     // A role that the cluster has forgotten.
     run("DELETE FROM pg_catalog.pg_dist_object WHERE classid = 'pg_authid'::regclass

@@ -41,6 +41,11 @@ impl Check<'_> {
                 Finding::new(Area::Privileges, Gravity::Warning, None, what, NODE_AWAY)
             }),
         );
+        if self.db.rules().engine.has_nodes() {
+            let tx = self.public().await?;
+            let lacking = privileges::nodes_without_right(&tx).await.during("ask the nodes")?;
+            findings.extend(lacking.map(|nodes| wrong(nodes.what(), nodes.remedy())));
+        }
         // That a tenant has no role, which it reports as well, is a finding of that tenant.
         if let Err(error) = bootstrap::self_test(self.db).await {
             let next = match error {
