@@ -59,15 +59,11 @@ impl Managed {
 
     /// As [`serve`](Self::serve), with other settings besides.
     pub async fn build(&self, builder: TestAppBuilder) -> TestApp {
-        let (key, mut names) = (ACCEPTED.0, ACCEPTED.1.to_owned());
-        if TestEngine::of_run() == TestEngine::Citus {
-            names.push_str(",remote_commands");
-        }
         builder
             .on(self.database.clone())
             .with("database.url", self.url())
             .with("database.runtime_url", self.database.runtime_url())
-            .with(key, names)
+            .with(ACCEPTED.0, accepted())
             .spawn()
             .await
     }
@@ -95,6 +91,12 @@ impl Managed {
         );
         superuser.batch_execute(&sql).await.expect("the owner can be dropped");
     }
+}
+
+/// Returns the names of what an owner that is no superuser cannot close on the engine of this run.
+fn accepted() -> String {
+    let more = if TestEngine::of_run() == TestEngine::Citus { ",remote_commands" } else { "" };
+    format!("{}{more}", ACCEPTED.1)
 }
 
 async fn query(db: &Db, tenant: TenantId, sql: &str) -> Result<String, Failure> {
@@ -204,16 +206,18 @@ async fn doctor_tells_which_exposures_are_open_and_which_are_accepted() {
             |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
         of_them.map(|finding| (words(finding, "gravity"), words(finding, "next"))).collect()
     };
-    let found = privileges(&doctor(ACCEPTED.1).expect(0).json());
-    assert_eq!(found.len(), 7, "{found:?}");
+    let names = accepted();
+    let count = names.split(',').count();
+    let found = privileges(&doctor(&names).expect(0).json());
+    assert_eq!(found.len(), count, "{found:?}");
     for (gravity, next) in found {
         assert_eq!(gravity, "warning", "{next}");
         assert!(next.contains("database.accept_exposures accepts "), "{next}");
     }
     let found = privileges(&doctor("set_config").expect(1).json());
-    assert_eq!(found.len(), 7, "{found:?}");
+    assert_eq!(found.len(), count, "{found:?}");
     let wrong: Vec<_> = found.iter().filter(|(gravity, _)| gravity == "wrong").collect();
-    assert_eq!(wrong.len(), 6, "{found:?}");
+    assert_eq!(wrong.len(), count - 1, "{found:?}");
     for (_, next) in wrong {
         assert!(next.contains("refuses to start") && next.contains("or accept "), "{next}");
     }
@@ -369,13 +373,17 @@ async fn with_accepted_exposures_the_guard_refuses_what_is_open_in_any_spelling(
     let raw = rowhouse::pg::connect::open::connect(&raw).await.expect("the runtime login connects");
     let mut wrong = Vec::new();
     for (sql, is_open) in ATTACKS {
+        // Citus takes no function in an UPDATE whose result may differ between nodes.
+        let is_update =
+            TestEngine::of_run() == TestEngine::Citus && sql.starts_with("UPDATE profiles");
+        let is_open = *is_open && !is_update;
         let sql = sql.replace("{other}", &other.schema());
         let enter = format!(
             "BEGIN; SET LOCAL ROLE {schema}; SET LOCAL search_path = {schema}, extensions, pg_temp",
             schema = mine.schema()
         );
         raw.batch_execute(&enter).await.expect("a tenant can be entered");
-        if raw.simple_query(&sql).await.is_ok() != *is_open {
+        if raw.simple_query(&sql).await.is_ok() != is_open {
             wrong.push(format!("without the guard it is not {is_open}: {sql}"));
         }
         raw.batch_execute("ROLLBACK").await.expect("the transaction ends");
@@ -629,7 +637,8 @@ async fn with_accepted_exposures_nothing_that_a_tenant_left_in_a_session_reaches
         let leave = async || {
             let raw = db.unguarded_for_benchmarks().await.expect("a connection");
             let sql = format!(
-                "BEGIN READ WRITE; CREATE TEMP TABLE IF NOT EXISTS leftover (a int); SET LOCAL ROLE {0}; {1}; COMMIT",
+                "RESET ROLE; BEGIN READ WRITE; CREATE TEMP TABLE IF NOT EXISTS leftover (a int); SET LOCAL ROLE {0}; {1}; \
+                 COMMIT",
                 schema(mine),
                 LEAVE.replace("{other}", &other.schema())
             );
