@@ -6,9 +6,10 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use super::Wanted;
 use super::error::{BootstrapError, step};
+use super::facts::Facts;
 use super::nodes::NodesWithoutRight;
-use super::{Facts, Wanted};
 use crate::pg::connect::login::Login;
 use crate::pg::rules::engine::Engine;
 use crate::pg::rules::{Isolation, MIGRATOR, RUNTIME_LOGIN};

@@ -5,7 +5,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::pg::bootstrap::error::{BootstrapError, step};
-use crate::pg::bootstrap::{Facts, already_exists, alter};
+use crate::pg::bootstrap::facts::Facts;
+use crate::pg::bootstrap::{already_exists, alter};
 use crate::pg::connect::login::Login;
 use crate::pg::connect::open::{ConnectError, connect};
 use crate::pg::error::server_message;

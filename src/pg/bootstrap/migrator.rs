@@ -5,7 +5,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::pg::bootstrap::error::{BootstrapError, step};
-use crate::pg::bootstrap::{Facts, already_exists, alter};
+use crate::pg::bootstrap::facts::Facts;
+use crate::pg::bootstrap::{already_exists, alter};
 use crate::pg::rules::MIGRATOR;
 
 /// What the migrator needs outside of the schemas of tenants, the statement that grants it, and what fails without it.

@@ -12,7 +12,8 @@ use super::citus::{
 };
 use super::error::{BootstrapError, step};
 use super::exposure::Exposure;
-use crate::pg::bootstrap::{Facts, alter};
+use crate::pg::bootstrap::alter;
+use crate::pg::bootstrap::facts::Facts;
 use crate::pg::rules::RUNTIME_LOGIN;
 use crate::pg::rules::engine::Engine;
 use crate::pg::rules::exposure::ExposureName;
