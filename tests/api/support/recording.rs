@@ -2,6 +2,7 @@
 //!
 //! It checks, for each connection:
 //! - no statement that Citus hands to its nodes as text (`CREATE INDEX`, `DROP INDEX`, `ALTER TABLE`) shares a message;
+//! - no setting that Citus sends on to the nodes, with the whole text of its message, shares a message;
 //! - the schema of a tenant is created with the sharding setting on, which is off for every other statement;
 //! - no statement names a table of a tenant by its schema together with a catalog, or with a function whose result is
 //!   that of one session or moment;
@@ -186,6 +187,7 @@ async fn up(
 }
 
 /// What is known of one connection.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 struct Connection {
     rules: Rules,
     buffer: Vec<u8>,
@@ -196,6 +198,8 @@ struct Connection {
     plain_schemas: HashSet<String>,
     /// Whether what the transaction creates stays on the coordinator.
     is_local: bool,
+    /// Whether settings are sent on to the nodes.
+    is_sent_on: bool,
 }
 
 impl Default for Connection {
@@ -207,6 +211,7 @@ impl Default for Connection {
             is_sharding: false,
             plain_schemas: HashSet::new(),
             is_local: false,
+            is_sent_on: false,
         }
     }
 }
@@ -266,10 +271,20 @@ impl Connection {
                 ["BEGIN" | "COMMIT" | "ROLLBACK" | "START", ..] => {
                     self.is_sharding = false;
                     self.is_local = false;
+                    self.is_sent_on = false;
                     self.plain_schemas.clear();
                 }
                 ["SET", "LOCAL", ..] if is_setting => {
                     self.is_sharding = statement.trim_end().to_lowercase().ends_with("on");
+                }
+                ["SET", "LOCAL", "CITUS", "PROPAGATE_SET_COMMANDS", ..] => {
+                    self.is_sent_on = true;
+                    if count > 1 {
+                        report("a setting shares a message with others", text);
+                    }
+                }
+                ["SET", "LOCAL", ..] if self.is_sent_on && count > 1 => {
+                    report("a setting shares a message with others", text);
                 }
                 ["SET", "LOCAL", "CITUS", "ENABLE_DDL_PROPAGATION", state, ..] => {
                     self.is_local = *state == "OFF";
