@@ -25,7 +25,7 @@ struct ReportView {
     vacancy_count: usize,
     wrong_count: usize,
     warning_count: usize,
-    mended_count: usize,
+    repaired_count: usize,
     findings: Vec<FindingView>,
     /// How often each line of `drift.allow` was used.
     expected_drift: Vec<ExpectedDriftView>,
@@ -55,9 +55,9 @@ struct FindingView {
     /// Whether `--fix` repairs it.
     mendable: bool,
     /// Whether it was repaired by this command.
-    mended: bool,
+    repaired: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    not_mended_because: Option<String>,
+    not_repaired_because: Option<String>,
 }
 
 pub(super) async fn run(settings: &Program, flags: Examine) -> Result<Exit, Failure> {
@@ -186,8 +186,8 @@ fn whose(group: &[&Finding]) -> String {
 fn outcome(finding: &Finding) -> String {
     match &finding.outcome {
         RepairOutcome::Open => String::new(),
-        RepairOutcome::Repaired => " [mended]".to_owned(),
-        RepairOutcome::Failed(reason) => format!(" [not mended: {reason}]"),
+        RepairOutcome::Repaired => " [repaired]".to_owned(),
+        RepairOutcome::Failed(reason) => format!(" [not repaired: {reason}]"),
     }
 }
 
@@ -200,7 +200,7 @@ fn summary(report: &Report) -> String {
         parts.push(format!("{} vacancies", report.vacancies));
     }
     for (count, word) in [
-        (report.repaired_count(), "mended"),
+        (report.repaired_count(), "repaired"),
         (report.wrong_count(), "wrong"),
         (report.warning_count(), if report.warning_count() == 1 { "warning" } else { "warnings" }),
     ] {
@@ -222,7 +222,7 @@ impl From<&Report> for ReportView {
             vacancy_count: report.vacancies,
             wrong_count: report.wrong_count(),
             warning_count: report.warning_count(),
-            mended_count: report.repaired_count(),
+            repaired_count: report.repaired_count(),
             findings: report.findings.iter().map(FindingView::from).collect(),
             expected_drift: report.expected.iter().map(ExpectedDriftView::from).collect(),
         }
@@ -248,8 +248,8 @@ impl From<&Finding> for FindingView {
             should: finding.should.clone(),
             next: finding.next.clone(),
             mendable: finding.is_repairable(),
-            mended: finding.outcome == RepairOutcome::Repaired,
-            not_mended_because: match &finding.outcome {
+            repaired: finding.outcome == RepairOutcome::Repaired,
+            not_repaired_because: match &finding.outcome {
                 RepairOutcome::Failed(reason) => Some(reason.clone()),
                 RepairOutcome::Open | RepairOutcome::Repaired => None,
             },

@@ -103,7 +103,7 @@ async fn the_log_names_the_damaged_tenant_at_the_level_error() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_restored_without_the_roles_is_told_at_start_and_mended_by_doctor() {
+async fn a_database_that_was_restored_without_the_roles_is_told_at_start_and_repaired_by_doctor() {
     let database = TestDatabase::create().await;
     let backend = open(&database.url(), &[]).await.expect("it opens");
     let mut tenants = Vec::new();

@@ -132,7 +132,7 @@ async fn while_no_tenant_can_be_made_readiness_metrics_and_set_ups_say_so() {
 }
 
 #[tokio::test]
-async fn new_tenants_are_possible_again_once_the_database_is_mended() {
+async fn new_tenants_are_possible_again_once_the_database_is_repaired() {
     let needs_extension = &[(
         "V1__create_notes.sql",
         "CREATE TABLE notes (id uuid CONSTRAINT notes_pkey PRIMARY KEY, name extensions.citext)",

@@ -34,7 +34,7 @@ pub(super) fn replenish(vacancies: &Vacancies) -> Job {
     })
 }
 
-/// How often it is checked whether new tenants can be made. An operator may have migrated tenants or mended the database
+/// How often it is checked whether new tenants can be made. An operator may have migrated tenants or repaired the database
 /// meanwhile.
 const CHECK_EVERY: Duration = Duration::from_mins(5);
 

@@ -195,7 +195,7 @@ async fn repair_schemas(
     // Sent together: they share round trips.
     let notes = locked.iter().filter_map(|id| {
         let repaired = repaired(&before[id], &left[id]);
-        let details = json!({ "mended": repaired });
+        let details = json!({ "repaired": repaired });
         (!repaired.is_empty()).then(|| note(&tx, ctx, AuditAction::DoctorMend, Some(*id), details))
     });
     if try_join_all(notes).await?.is_empty() {

@@ -34,8 +34,8 @@ async fn the_exit_code_shows_whether_anything_is_wrong_and_whether_some_of_it_wa
     assert!(ran.stdout.ends_with("2 tenants examined, 3 wrong\n"), "{}", ran.stdout);
 
     let ran = doctor(&program, &["--fix"]).expect(3);
-    assert!(ran.stdout.contains("DELETE, INSERT, SELECT, UPDATE [mended]"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("2 tenants examined, 1 mended, 2 wrong\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("DELETE, INSERT, SELECT, UPDATE [repaired]"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("2 tenants examined, 1 repaired, 2 wrong\n"), "{}", ran.stdout);
     doctor(&program, &["--fix"]).expect(1);
 
     fixture.run("ALTER TABLE {acme}.items ADD COLUMN share {acme}.percent").await;
@@ -54,7 +54,7 @@ async fn a_repair_that_leaves_nothing_wrong_exits_with_0() {
     let ran = doctor(&program(&fixture), &["--fix", "--json"]).expect(0);
     let report = ran.json();
     assert_eq!(
-        (&report["mended_count"], &report["wrong_count"]),
+        (&report["repaired_count"], &report["wrong_count"]),
         (&1.into(), &0.into()),
         "{report}"
     );
@@ -69,7 +69,7 @@ async fn a_repair_that_leaves_nothing_wrong_exits_with_0() {
         assert_eq!(finding[key], value, "{report}");
     }
     assert_eq!(finding["tenant_id"], fixture.acme.id.to_string());
-    assert_eq!(finding["mended"], true);
+    assert_eq!(finding["repaired"], true);
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn orphans_are_dropped_only_with_fix_yes_and_drop_orphans_together() {
     let report = ran.json();
     let findings = report["findings"].as_array().unwrap();
     let own = findings.iter().find(|f| f["what"].as_str().unwrap().contains(&schema));
-    assert_eq!(own.expect("the schema is reported")["mended"], true, "{report}");
+    assert_eq!(own.expect("the schema is reported")["repaired"], true, "{report}");
     let row =
         fixture.sql.query_one("SELECT to_regnamespace($1) IS NULL", &[&schema]).await.unwrap();
     assert!(row.get::<_, bool>(0));

@@ -122,7 +122,7 @@ async fn the_rights_of_others_on_an_expected_object_are_found_and_a_repair_takes
     let words = "acme-corp: table parts_2026: PUBLIC has SELECT, and should have no rights";
     assert!(ran.stdout.contains(words), "{ran:?}");
     let ran = program.run(&[&tenants[..], &["--fix"]].concat()).expect(0);
-    assert!(ran.stdout.contains("[mended]"), "{ran:?}");
+    assert!(ran.stdout.contains("[repaired]"), "{ran:?}");
     assert!(ran.stdout.contains("drift.allow, line 1: 3 differences"), "{ran:?}");
     let ran = program.run(&tenants).expect(0);
     assert!(!ran.stdout.contains("PUBLIC"), "{ran:?}");

@@ -223,7 +223,7 @@ async fn a_repair_writes_an_audit_event_and_a_run_that_repairs_nothing_writes_no
     let rows = fixture
         .sql
         .query(
-            "SELECT actor, tenant_id, details->'mended'->>0 FROM audit_events WHERE action LIKE 'doctor.%'",
+            "SELECT actor, tenant_id, details->'repaired'->>0 FROM audit_events WHERE action LIKE 'doctor.%'",
             &[],
         )
         .await
