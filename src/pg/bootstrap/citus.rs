@@ -36,10 +36,10 @@ const ASK_NODES: [&str; 2] = [
 ];
 
 /// The functions of Citus that run a statement which a query hands to them, on this node or on others, or that change or
-/// lock what belongs to another role: `alter_role_if_exists` runs any `SET ROLE`, and `worker_partition_query_result` ends
-/// the server with some statements. Every role may call them by default. No query on a tenant's tables needs them; the
+/// lock what belongs to another role: `alter_role_if_exists` runs any `SET ROLE`, `worker_partition_query_result` ends the
+/// server with some statements, and `citus_check_connection_to_node` connects the server to any host. Every role may call them by default. No query on a tenant's tables needs them; the
 /// owner does, because nodes call some for it. One without its arguments has a type among them that an owner cannot name.
-pub(super) const REMOTE_COMMANDS: [&str; 20] = [
+pub(super) const REMOTE_COMMANDS: [&str; 22] = [
     "pg_catalog.run_command_on_all_nodes(text, boolean, boolean)",
     "pg_catalog.run_command_on_workers(text, boolean)",
     "pg_catalog.run_command_on_coordinator(text, boolean)",
@@ -60,6 +60,8 @@ pub(super) const REMOTE_COMMANDS: [&str; 20] = [
     "citus_internal.delete_tenant_schema(oid)",
     "pg_catalog.column_name_to_column(regclass, text)",
     "pg_catalog.worker_change_sequence_dependency(regclass, regclass, regclass)",
+    "pg_catalog.citus_check_connection_to_node(text, integer)",
+    "pg_catalog.citus_check_cluster_node_health()",
 ];
 
 /// Returns an SQL expression that is true while PUBLIC may call one of [`REMOTE_COMMANDS`]. By their names, because a
