@@ -89,7 +89,8 @@ async fn a_server_that_accepts_connections_and_never_answers_is_waited_for_no_lo
 #[tokio::test]
 async fn the_log_says_why_a_database_connection_broke() {
     let database = TestDatabase::create().await;
-    let server = Program::on(&database).serve(&[]);
+    // A pooler has reasons of its own.
+    let server = Program::on(&database).with("DATABASE_URL", &database.url()).serve(&[]);
     let caller = Caller::new(&server.address, None);
     assert_eq!(caller.get("/readyz").await.status, 200);
     database.close().await;

@@ -4,7 +4,7 @@
 use tempfile::TempDir;
 
 use super::dump::Contents;
-use super::files::Set;
+use super::files::{File, Set};
 use super::psql;
 use crate::support::{Completed, Program, TestDatabase};
 
@@ -25,8 +25,12 @@ impl Made {
     pub(super) async fn from(set: &Set, files_a_release: usize) -> Self {
         let (database, folder) = (TestDatabase::create().await, tempfile::tempdir());
         let folder = folder.expect("a folder can be made");
-        let program = Program::on(&database)
+        let mut program = Program::on(&database)
             .with("ROWHOUSE_TENANT_MIGRATIONS", &folder.path().display().to_string());
+        if !set.files.iter().all(File::runs_in_transaction) {
+            // A pooler refuses that.
+            program = program.with("DATABASE_URL", &database.url());
+        }
         let mut made = Self { database, program, folder, schemas: Vec::new() };
         let folder = made.folder.path().to_owned();
         let (first, rest) = set.files.split_first().expect("the set has files");
