@@ -9,6 +9,7 @@ use rowhouse::service::doctor::{Gravity, Selection};
 use rowhouse::service::fleet::MigrationRequest;
 use serde_json::json;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::fleet::fixture::{self, Fixture};
 use crate::support::control::transition;
@@ -220,6 +221,22 @@ async fn no_function_of_citus_runs_a_statement_for_a_tenant_and_a_start_finds_on
         error.contains("remote_commands: ") && error.contains("alter_role_if_exists"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_tenant_makes_the_server_connect_to_a_host() {
+    need_cluster!();
+    let app = TestApp::spawn().await;
+    let role = app.set_up("acme").await.schema();
+    let sql = app.superuser_sql().await;
+    for call in
+        ["citus_check_connection_to_node('127.0.0.1', 1)", "citus_check_cluster_node_health()"]
+    {
+        let call = format!("BEGIN; SET LOCAL ROLE {role}; SELECT {call}");
+        let code = sql.batch_execute(&call).await.expect_err(&call).code().cloned();
+        assert_eq!(code, Some(SqlState::INSUFFICIENT_PRIVILEGE), "{call}");
+        sql.batch_execute("ROLLBACK").await.expect("a transaction can be rolled back");
+    }
 }
 
 /// Returns why a server does not start.
