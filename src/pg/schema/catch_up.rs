@@ -18,7 +18,7 @@ use crate::migrations::{Applied, HISTORY_TABLE, HistoryError, MigrationSet, Pend
 use crate::pg::db::Db;
 use crate::pg::error::Failure;
 use crate::pg::rules::Rules;
-use crate::pg::scope::{self, Entry, Flush, PublicTx};
+use crate::pg::scope::{Entry, Flush, PublicTx};
 
 /// A transaction that has entered a schema to migrate it.
 pub struct MigrationTx {
@@ -81,7 +81,6 @@ fn explain_entry(failure: Failure) -> ApplyError {
         Some(state) if none.contains(&state) => ApplyError::from(HistoryError::Diverged(
             "the schema, its role or its migration history does not exist".to_owned(),
         )),
-        _ if scope::is_late(&failure) => Failure::Late.into(),
         _ => failure.into(),
     }
 }

@@ -29,9 +29,7 @@ pub async fn answers(tx: &PublicTx, schema: &SchemaName) -> Result<bool, Failure
 /// [`Failure`]; nothing is changed then. [`Failure::Late`].
 pub async fn distribute(db: &Db, schema: &SchemaName, entry: Entry) -> Result<i32, ApplyError> {
     let tx = db.in_schema(schema, entry).await?;
-    tx.begin_with("SELECT 1").await.map_err(|failure| {
-        if crate::pg::scope::is_late(&failure) { Failure::Late } else { failure }
-    })?;
+    tx.begin_with("SELECT 1").await?;
     if let Some(group) = placement(&tx, schema).await? {
         return Ok(group);
     }

@@ -194,7 +194,7 @@ pub(in crate::pg) fn fail_with(marker: &str) -> String {
 }
 
 /// Whether a transaction failed because it began too late ([`Entry::before`]).
-pub(in crate::pg) fn is_late(failure: &Failure) -> bool {
+pub(super) fn is_late(failure: &Failure) -> bool {
     failure.has_marker(LATE_MARKER)
 }
 

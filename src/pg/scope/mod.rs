@@ -51,10 +51,9 @@ pub use self::event_signal::EventSignal;
 use self::event_signal::RaiseAtEnd;
 use self::guard::Guard;
 pub use self::in_schema::{Entry, Flush};
-use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot};
+use self::in_schema::{MissingLock, begin_in_schema, begin_snapshot, is_late};
 pub(in crate::pg) use self::in_schema::{
-    Script, TX_IDENTITY_QUERY, TxMark, enter_scratch_schema, fail_with, is_late, leave_schemas,
-    pin, unpin,
+    Script, TX_IDENTITY_QUERY, TxMark, enter_scratch_schema, fail_with, leave_schemas, pin, unpin,
 };
 pub use self::large_results::{Portal, Rows};
 pub(in crate::pg) use self::lock_holders::LockHolders;
@@ -331,11 +330,15 @@ impl PublicTx {
     }
 
     /// Begins and runs a query in the same message; returns its rows as text.
+    ///
+    /// # Errors
+    /// [`Failure::Late`] if it begins later than [`Entry::before`].
     pub(in crate::pg) async fn begin_with(
         &self,
         query: &str,
     ) -> Result<Vec<SimpleQueryRow>, Failure> {
-        self.0.begin_with(query).await
+        let begun = self.0.begin_with(query).await;
+        begun.map_err(|failure| if is_late(&failure) { Failure::Late } else { failure })
     }
 
     /// As [`batch`](Self::batch); a failure tells how many statements had completed.

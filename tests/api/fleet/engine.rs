@@ -1,5 +1,7 @@
 //! A run migrates every tenant once, each independently of the others.
 
+use std::time::Duration;
+
 use rowhouse::domain::operation::{FleetProblem, WorkState};
 use rowhouse::domain::page::Window;
 use rowhouse::domain::{Error, Rule};
@@ -147,6 +149,41 @@ async fn a_lock_released_in_time_costs_an_attempt_and_the_tenant_succeeds() {
     assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 0]));
     let work = fleet.tenants(&ctx, made.id, &WorkFilter::default(), &ALL_ROWS).await.unwrap();
     assert!(work.rows[0].attempts > 1, "{work:?}");
+    backend.close().await;
+}
+
+/// Another process could have the run by then. It does not: the lease is renewed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_is_entered_after_the_end_of_a_lease_is_tried_again() {
+    let fixture = Fixture::with(1).await;
+    // Rows are sent alone: no attempt comes before that shares a message with other tenants.
+    fixture.write((
+        "V2__add_moods.sql",
+        "CREATE TABLE moods (name text);\nCOPY moods FROM stdin;\ncalm\n\\.\n",
+    ));
+    let locking = fixture.sql().await;
+    let schema = fixture.schema(0);
+    let lock = format!(
+        "BEGIN; INSERT INTO public.locks (name) VALUES ('{schema}') ON CONFLICT (name) DO NOTHING;
+         SELECT FROM public.locks WHERE name = '{schema}' FOR UPDATE"
+    );
+    locking.batch_execute(&lock).await.unwrap();
+    let backend = fixture.backend(&[("fleet.lease", "1s")]).await;
+    let (fleet, ctx) = (&backend.services.fleet, backend.operator());
+    let made = fleet.start(&ctx, &MigrationRequest::default()).await.unwrap();
+    let (ran, ()) = tokio::join!(fleet.run(&ctx, made.id, no_events()), async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while locking.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        locking.batch_execute("ROLLBACK").await.unwrap();
+    });
+    assert_eq!(outcome(&ran.unwrap()), ("done", None, [0, 1, 0, 0]));
+    let moods = format!("SELECT name FROM {schema}.moods");
+    let moods = locking.query_one(&moods, &[]).await.unwrap();
+    assert_eq!(moods.get::<_, &str>(0), "calm");
     backend.close().await;
 }
 

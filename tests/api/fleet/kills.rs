@@ -93,7 +93,11 @@ async fn a_process_killed_while_it_migrates_leaves_every_tenant_migrated_once_or
         .await;
     }
     eprintln!("{hits} kills inside a transaction, {misses} outside");
-    let last = fixture.direct_program().run(&["migrate"]).expect(0);
+    let last = fixture.direct_program().run(&["migrate"]);
+    let failed = "SELECT coalesce(string_agg(slug || ': ' || error, '; '), '') FROM operation_tenants WHERE state = 'failed'";
+    let failed: String = sql.query_one(failed, &[]).await.expect("it can be read").get(0);
+    assert_eq!(failed, "");
+    let last = last.expect(0);
     assert!(
         last.stderr.contains("was abandoned by a process that is gone: continuing it"),
         "{last:?}"
