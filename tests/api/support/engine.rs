@@ -36,14 +36,19 @@ impl TestEngine {
         }
     }
 
-    /// Returns a script of a test as the messages that the server takes: Citus takes most of DDL alone. None of the texts in
-    /// the script has a semicolon. A script that is a transaction stays one message, and has no such DDL.
+    /// Returns a script of a test as the messages that the server takes: Citus takes most of DDL alone. A script that is a
+    /// transaction stays one message, and has no such DDL.
     pub fn messages(self, script: &str) -> Vec<&str> {
         if self != Self::Citus || script.contains("$$") || script.trim_start().starts_with("BEGIN")
         {
             return vec![script];
         }
-        script.split(';').filter(|statement| !statement.trim().is_empty()).collect()
+        let mut is_quoted = false;
+        let statements = script.split(|character| {
+            is_quoted ^= character == '\'';
+            character == ';' && !is_quoted
+        });
+        statements.filter(|statement| !statement.trim().is_empty()).collect()
     }
 
     /// Returns the settings of a server under test, which those of a test override. Most tests of isolation are about
