@@ -103,6 +103,8 @@ pub(in crate::pg) fn functions(name: ExposureName) -> &'static [&'static str] {
             "delete_tenant_schema",
             "column_name_to_column",
             "worker_change_sequence_dependency",
+            "citus_check_connection_to_node",
+            "citus_check_cluster_node_health",
         ],
         ExposureName::DoBlocks
         | ExposureName::TemporaryTables
